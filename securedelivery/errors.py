@@ -1,0 +1,133 @@
+"""Every error of the project, in one tree.
+
+    SecureDeliveryError
+     +-- ConfigurationError      a setting is wrong; names the key and the remedy
+     +-- ProtocolError
+     |    +-- LocalProtocolError     our caller asked for what the protocol forbids: a bug on this side
+     |    +-- RemoteProtocolError    the peer broke the protocol or cannot be trusted; `reason` is the slug for the CLOSE
+     +-- Refusal                 the service said no; `reason` and `data` are those of the protocol's error table
+     +-- StoreError              the database cannot be opened, migrated or written
+     +-- ConnectionFailure       the client has no usable connection; `hint` says what to do
+          +-- PeerClosed             the other side ended the connection; `reason` is its slug, or None for a truncation
+
+Whatever else is raised is a bug: it is logged with an incident number and the peer learns only that number.
+"""
+
+from enum import Enum
+from typing import Any
+
+__all__ = [
+    "ConfigurationError",
+    "ConnectionFailure",
+    "LocalProtocolError",
+    "PeerClosed",
+    "ProtocolError",
+    "Reason",
+    "Refusal",
+    "RemoteProtocolError",
+    "SecureDeliveryError",
+    "StoreError",
+]
+
+
+class Reason(Enum):
+    """`data.reason` of an error answer, with its JSON-RPC code: 1000 + the HTTP status that means the same."""
+
+    PARSE_ERROR = ("parse_error", -32700)
+    INVALID_REQUEST = ("invalid_request", -32600)
+    METHOD_NOT_FOUND = ("method_not_found", -32601)
+    INVALID_PARAMS = ("invalid_params", -32602)
+    INTERNAL = ("internal", -32603)
+    NOT_LOGGED_IN = ("not_logged_in", 1401)
+    BAD_CREDENTIALS = ("bad_credentials", 1401)
+    FORBIDDEN = ("forbidden", 1403)
+    DISABLED = ("disabled", 1403)
+    NOT_FOUND = ("not_found", 1404)
+    USERNAME_TAKEN = ("username_taken", 1409)
+    VERSION_CONFLICT = ("version_conflict", 1409)
+    IDEMPOTENCY_CONFLICT = ("idempotency_conflict", 1409)
+    OUT_OF_STOCK = ("out_of_stock", 1409)
+    ILLEGAL_TRANSITION = ("illegal_transition", 1409)
+    NOT_ENOUGH_POINTS = ("not_enough_points", 1409)
+    WRONG_CODE = ("wrong_code", 1409)
+    CONVERSATION_TAKEN = ("conversation_taken", 1409)
+    OPEN_ORDERS = ("open_orders", 1409)
+    RATE_LIMITED = ("rate_limited", 1429)
+    UNAVAILABLE = ("unavailable", 1503)
+
+    def __init__(self, slug: str, code: int) -> None:
+        self.slug = slug
+        self.code = code
+
+
+class SecureDeliveryError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(SecureDeliveryError):
+    """A setting cannot be used.
+
+    key: the setting as the operator wrote it (`limits.connections`, `--listen`), hint: what to write instead.
+    """
+
+    def __init__(self, key: str, message: str, hint: str = "") -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+        self.hint = hint
+
+
+class ProtocolError(SecureDeliveryError):
+    """The rules of docs/protocol.md were broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This side tried to send what its state does not allow. Never caused by a peer."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent what the protocol forbids, or proved an identity that is not acceptable. Final for the connection.
+
+    reason: the CLOSE slug to answer with. The message is for this side's log, not for the peer.
+    """
+
+    def __init__(self, message: str, reason: str = "protocol_error") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Refusal(SecureDeliveryError):  # noqa: N818 -- an answer of the service, not a fault
+    """The service refuses a call. Nothing was changed.
+
+    data: the members that the protocol's table lists for the reason (`sku`, `available`, `path`, ...).
+    """
+
+    def __init__(self, reason: Reason, message: str, **data: Any) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.data = data
+
+    @classmethod
+    def invalid(cls, path: str, message: str) -> "Refusal":
+        """A parameter breaks a rule that its type cannot express. path: JSON Pointer (RFC 6901) into params."""
+        return cls(Reason.INVALID_PARAMS, message, path=path)
+
+
+class StoreError(SecureDeliveryError):
+    """The database is missing, too new, locked or damaged; the message says which and what to do."""
+
+
+class ConnectionFailure(SecureDeliveryError):  # noqa: N818 -- it reads as English where it is caught
+    """No usable connection to the service. hint: what the user can do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class PeerClosed(ConnectionFailure):
+    """The connection ended. reason: the CLOSE slug, or None where the end came without CLOSE (a truncation)."""
+
+    def __init__(self, message: str, hint: str = "", reason: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.reason = reason

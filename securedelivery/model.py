@@ -1,0 +1,133 @@
+"""The words of the shop: what services, store, wire and command line all speak of. No I/O, no rules.
+
+The structs are the structures of docs/protocol.md, section "Structures"; msgspec encodes them as they stand.
+"""
+
+import re
+from enum import StrEnum
+from typing import NewType
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+Cents = NewType("Cents", int)
+"""Money in minor units of the shop's currency."""
+
+OrderId = NewType("OrderId", int)
+AccountId = NewType("AccountId", int)
+ProductId = NewType("ProductId", int)
+
+Timestamp = NewType("Timestamp", str)
+"""RFC 3339 in UTC with microseconds and Z, always 27 characters, so that text order is time order."""
+
+TIMESTAMP_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+USERNAME = re.compile(r"[a-z][a-z0-9._-]{2,31}", re.ASCII)
+"""3 to 32 characters, starting with a letter. Match it with fullmatch."""
+
+
+class Role(StrEnum):
+    CUSTOMER = "customer"
+    AGENT = "agent"
+    COURIER = "courier"
+    ADMIN = "admin"
+
+
+class OrderStatus(StrEnum):
+    PLACED = "placed"
+    CONFIRMED = "confirmed"
+    PACKED = "packed"
+    OUT_FOR_DELIVERY = "out_for_delivery"
+    DELIVERED = "delivered"
+    RETURNED = "returned"
+    CANCELLED = "cancelled"
+
+
+class PointsReason(StrEnum):
+    EARNED = "earned"
+    REDEEMED = "redeemed"
+    REVERSED = "reversed"
+    RETURNED = "returned"
+    EXPIRED = "expired"
+
+
+class MailPreferences(msgspec.Struct, frozen=True):
+    receipts: bool = True
+    summaries: bool = True
+    missed_chat: bool = True
+
+
+class Account(msgspec.Struct, frozen=True):
+    username: str
+    role: Role
+    name: str | None
+    email: str | None
+    address: str | None
+    certificate: str | None
+    has_password: bool
+    mail: MailPreferences
+    order_count: int
+    points: int
+    tier: str
+    created_at: Timestamp
+
+
+class Product(msgspec.Struct, frozen=True):
+    sku: str
+    name: str
+    description: str
+    price: Cents
+    currency: str
+    stock: int
+    active: bool
+
+
+class OrderLine(msgspec.Struct, frozen=True):
+    sku: str
+    name: str
+    quantity: int
+    unit_price: Cents
+    total: Cents
+
+
+class HistoryEntry(msgspec.Struct, frozen=True):
+    status: OrderStatus
+    at: Timestamp
+    by: str
+    note: str | None
+
+
+class Order(msgspec.Struct, frozen=True):
+    """history holds the newest 50 entries, oldest first. delivery_code is left out for everyone but the customer."""
+
+    order: OrderId
+    version: int
+    account: str
+    status: OrderStatus
+    lines: list[OrderLine]
+    subtotal: Cents
+    discount: Cents
+    total: Cents
+    currency: str
+    address: str
+    points_earned: int
+    points_redeemed: int
+    courier: str | None
+    history: list[HistoryEntry]
+    placed_at: Timestamp
+    changed_at: Timestamp
+    delivery_code: str | UnsetType = UNSET
+
+
+class NextTier(msgspec.Struct, frozen=True):
+    """orders_needed: how many are still missing."""
+
+    name: str
+    orders_needed: int
+
+
+class Rewards(msgspec.Struct, frozen=True):
+    points: int
+    tier: str
+    order_count: int
+    next_tier: NextTier | None
