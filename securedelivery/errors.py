@@ -7,6 +7,7 @@
      |    +-- RemoteProtocolError    the peer broke the protocol or cannot be trusted; `reason` is the slug for the CLOSE
      +-- Refusal                 the service said no; `reason` and `data` are those of the protocol's error table
      +-- StoreError              the database cannot be opened, migrated or written
+     +-- CatalogFileError        a catalogue file cannot be used; names line, column and the remedy
      +-- ConnectionFailure       the client has no usable connection; `hint` says what to do
           +-- PeerClosed             the other side ended the connection; `reason` is its slug, or None for a truncation
 
@@ -17,6 +18,7 @@ from enum import Enum
 from typing import Any
 
 __all__ = [
+    "CatalogFileError",
     "ConfigurationError",
     "ConnectionFailure",
     "LocalProtocolError",
@@ -115,6 +117,21 @@ class Refusal(SecureDeliveryError):  # noqa: N818 -- an answer of the service, n
 
 class StoreError(SecureDeliveryError):
     """The database is missing, too new, locked or damaged; the message says which and what to do."""
+
+
+class CatalogFileError(SecureDeliveryError):
+    """A catalogue file cannot be used; nothing of it was. hint: what to write instead.
+
+    line: as an editor counts them, from 1; None where the file as a whole is meant. column: its name in the header, or None.
+    """
+
+    def __init__(self, message: str, hint: str, *, line: int | None = None, column: str | None = None) -> None:
+        place = [f"line {line}"] if line is not None else []
+        place += [f"column {column}"] if column is not None else []
+        super().__init__(": ".join((", ".join(place), message)) if place else message)
+        self.hint = hint
+        self.line = line
+        self.column = column
 
 
 class ConnectionFailure(SecureDeliveryError):  # noqa: N818 -- it reads as English where it is caught

@@ -4,6 +4,7 @@ The structs are the structures of docs/protocol.md, section "Structures"; msgspe
 """
 
 import re
+from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
@@ -21,6 +22,24 @@ Timestamp = NewType("Timestamp", str)
 """RFC 3339 in UTC with microseconds and Z, always 27 characters, so that text order is time order."""
 
 TIMESTAMP_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """moment: aware, in UTC."""
+    return Timestamp(moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z")
+
+
+_MINOR_DIGITS = {
+    **dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV"), 0),
+    **dict.fromkeys(("XAF", "XOF", "XPF"), 0),
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+}
+
+
+def minor_digits(currency: str) -> int:
+    """How many digits of an amount stand after the point (ISO 4217): 2 for EUR, 0 for JPY, 3 for KWD."""
+    return _MINOR_DIGITS.get(currency, 2)
+
 
 USERNAME = re.compile(r"[a-z][a-z0-9._-]{2,31}", re.ASCII)
 """3 to 32 characters, starting with a letter. Match it with fullmatch."""

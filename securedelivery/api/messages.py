@@ -1,4 +1,4 @@
-"""One parameter struct a method, and the results that are not in the model. Shared by server and client; no service import.
+"""One parameter struct a method, and the results that are not in the model, for server and client. No service import.
 
 The constraints are the sizes of docs/protocol.md, section 5; what breaks one is `invalid_params` with a JSON Pointer.
 """
@@ -23,7 +23,9 @@ NewUsername = Annotated[
 ]
 Password = Annotated[str, Meta(max_length=500)]
 NewPassword = Annotated[str, Meta(min_length=8, max_length=256, description="8 to 256 characters, not a common one")]
-Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=_TEXT, description="the caller's own, once for each intent")]
+Key = Annotated[
+    str, Meta(min_length=1, max_length=128, pattern=_TEXT, description="the caller's own, once for each intent")
+]
 PersonName = Annotated[str, Meta(min_length=1, max_length=500, pattern=_LINE)]
 Email = Annotated[str, Meta(min_length=3, max_length=500, pattern=r"\A[^@\x00-\x20\x7f]+@[^@\x00-\x20\x7f]+\Z")]
 Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=_TEXT)]
@@ -131,5 +133,3 @@ class ListOrders(msgspec.Struct, frozen=True):
     status: OrderStatus | None = None
     account: Username | None = None
     changed_since: str | None = None
-
-

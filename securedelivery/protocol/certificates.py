@@ -1,0 +1,157 @@
+"""Whom to believe: certificate chains, the identity in a leaf, revocation lists (docs/protocol.md, sections 1 and 4).
+
+Paths are built and checked by cryptography's `x509.verification` (RFC 5280), which checks no revocation
+list: that is here.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from securedelivery.errors import RemoteProtocolError
+from securedelivery.model import USERNAME
+
+__all__ = ["TRUST_DOMAIN", "Identity", "Trust", "account_identity", "end_of_life", "uri_names"]
+
+TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}", re.ASCII)
+"""SPIFFE-ID, section 2.1. Match it with fullmatch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a client certificate says it is. uri: the whole `spiffe://<trust domain>/account/<name>`."""
+
+    uri: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The certificate authorities believed in, and their revocation lists.
+
+    crls: None where this side has no list and skips the check (a client may, a server may not: it passes an empty
+    tuple, and then every client certificate is refused).
+    """
+
+    authorities: tuple[x509.Certificate, ...]
+    crls: tuple[x509.CertificateRevocationList, ...] | None
+
+    def verify_client(self, chain: Sequence[x509.Certificate], now: datetime) -> None:
+        """Check chain (leaf first), dates, extended key usage clientAuth and the revocation list at the aware time now.
+
+        Raises RemoteProtocolError with the reason certificate_untrusted, certificate_expired or certificate_revoked.
+        """
+        leaf, intermediates = chain[0], list(chain[1:])
+        builder = PolicyBuilder().store(Store(list(self.authorities))).time(_within_life(leaf, now))
+        try:
+            builder.build_client_verifier().verify(leaf, intermediates)
+        except (VerificationError, ValueError) as error:
+            raise _untrusted(error) from error
+        self._check_dates_and_revocation(chain, now)
+
+    def verify_server(self, chain: Sequence[x509.Certificate], server_name: str, now: datetime) -> None:
+        """As verify_client, with serverAuth and the DNS name or IP address that was dialled (RFC 9525).
+
+        Another name is `identity_mismatch`.
+        """
+        leaf, intermediates = chain[0], list(chain[1:])
+        builder = PolicyBuilder().store(Store(list(self.authorities))).time(_within_life(leaf, now))
+        try:
+            own_name = _subject_names(leaf)[0]
+            builder.build_server_verifier(own_name).verify(leaf, intermediates)
+        except (VerificationError, ValueError, IndexError) as error:
+            raise _untrusted(error) from error
+        self._check_dates_and_revocation(chain, now)
+        try:
+            builder.build_server_verifier(_subject(server_name)).verify(leaf, intermediates)
+        except (VerificationError, ValueError) as error:
+            names = ", ".join(str(name.value) for name in _subject_names(leaf))
+            message = f"the server's certificate is for {names}, not for {server_name}"
+            raise RemoteProtocolError(message, "identity_mismatch") from error
+
+    def standing(self, leaf: x509.Certificate, now: datetime) -> str | None:
+        """The slug for which an already verified leaf has to go now, or None: for connections that are open."""
+        if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
+            return "certificate_expired"
+        return "certificate_revoked" if self._revoked(leaf) else None
+
+    def _check_dates_and_revocation(self, chain: Sequence[x509.Certificate], now: datetime) -> None:
+        for certificate in chain:
+            if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+                life = f"{certificate.not_valid_before_utc} to {certificate.not_valid_after_utc}"
+                raise RemoteProtocolError(f"the certificate is valid from {life}", "certificate_expired")
+        if self.crls is None:
+            return
+        leaf = chain[0]
+        if not any(self._is_current(crl, leaf, now) for crl in self.crls):
+            raise RemoteProtocolError("there is no current revocation list of its issuer", "certificate_untrusted")
+        if self._revoked(leaf):
+            serial = f"{leaf.serial_number:X}"
+            raise RemoteProtocolError(f"the certificate with serial {serial} is revoked", "certificate_revoked")
+
+    def _is_current(self, crl: x509.CertificateRevocationList, leaf: x509.Certificate, now: datetime) -> bool:
+        if crl.issuer != leaf.issuer or crl.next_update_utc is None:
+            return False
+        return crl.last_update_utc <= now <= crl.next_update_utc
+
+    def _revoked(self, leaf: x509.Certificate) -> bool:
+        return any(
+            crl.issuer == leaf.issuer and crl.get_revoked_certificate_by_serial_number(leaf.serial_number) is not None
+            for crl in self.crls or ()
+        )
+
+
+def uri_names(leaf: x509.Certificate) -> list[str]:
+    """The URIs among the subject alternative names, in the order of the certificate."""
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return []
+    return names.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def account_identity(leaf: x509.Certificate, trust_domain: str) -> Identity:
+    """The identity in a client's leaf: its single URI. Raises RemoteProtocolError (certificate_untrusted)."""
+    uris = uri_names(leaf)
+    prefix = f"spiffe://{trust_domain}/account/"
+    if len(uris) == 1 and uris[0].startswith(prefix):
+        name = uris[0].removeprefix(prefix)
+        if USERNAME.fullmatch(name):
+            return Identity(uris[0], name)
+    raise RemoteProtocolError(f"the certificate names {uris}, not one {prefix}<name>", "certificate_untrusted")
+
+
+def end_of_life(chain: Sequence[x509.Certificate]) -> datetime:
+    """When the first certificate of the chain expires (aware, UTC)."""
+    return min(certificate.not_valid_after_utc for certificate in chain)
+
+
+def _within_life(leaf: x509.Certificate, now: datetime) -> datetime:
+    # Verified at a moment of its life, an expired leaf is told apart from an untrusted one.
+    return max(leaf.not_valid_before_utc, min(now, leaf.not_valid_after_utc))
+
+
+def _untrusted(error: Exception) -> RemoteProtocolError:
+    return RemoteProtocolError(f"the certificate is not trusted: {error}", "certificate_untrusted")
+
+
+def _subject(server_name: str) -> x509.DNSName | x509.IPAddress:
+    try:
+        return x509.IPAddress(ip_address(server_name))
+    except ValueError:
+        return x509.DNSName(server_name)
+
+
+def _subject_names(leaf: x509.Certificate) -> list[x509.DNSName | x509.IPAddress]:
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [name for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
+
+
+def der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)

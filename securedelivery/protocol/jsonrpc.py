@@ -1,0 +1,168 @@
+"""JSON-RPC 2.0, one object a frame, no batches, params by name (docs/protocol.md, section 5)."""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from securedelivery.errors import Reason, RemoteProtocolError
+
+__all__ = [
+    "Id",
+    "MalformedRequest",
+    "decode_for_client",
+    "decode_request",
+    "encode_error",
+    "encode_notification",
+    "encode_request",
+    "encode_result",
+]
+
+Id = int | str
+MAX_ID = 2**53 - 1  # what every JSON implementation keeps exactly (RFC 8259, section 6)
+MAX_ID_BYTES = 128
+NO_PARAMS = Raw(b"{}")
+OBJECT, ARRAY = b"{["  # how their JSON begins
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """A request; without an id it is a notification and gets no answer. params: an encoded JSON object or array."""
+
+    id: Id | None
+    method: str
+    params: Raw
+
+
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """A result. result: encoded JSON."""
+
+    id: Id
+    result: Raw
+
+
+class ErrorObject(msgspec.Struct, frozen=True, gc=False):
+    code: int
+    message: str
+    data: dict[str, Any] = {}
+
+
+class ErrorResponse(msgspec.Struct, frozen=True, gc=False):
+    """An error; id is None where the server could not read one."""
+
+    id: Id | None
+    error: ErrorObject
+
+
+class MalformedRequest(Exception):  # noqa: N818 -- an answer to give, not a fault of ours
+    """What came is no request; it is answered and the connection goes on. reason: PARSE_ERROR or INVALID_REQUEST."""
+
+    def __init__(self, reason: Reason, message: str, request_id: Id | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.id = request_id
+
+
+class _RequestEnvelope(msgspec.Struct, gc=False):
+    jsonrpc: Literal["2.0"]
+    method: str
+    id: int | str | UnsetType | None = UNSET
+    params: Raw = NO_PARAMS
+
+
+class _ClientEnvelope(msgspec.Struct, gc=False):
+    jsonrpc: Literal["2.0"]
+    id: int | str | None = None
+    method: str | None = None
+    params: Raw = NO_PARAMS
+    result: Raw | UnsetType = UNSET
+    error: ErrorObject | UnsetType = UNSET
+
+
+_request_decoder = msgspec.json.Decoder(_RequestEnvelope)
+_client_decoder = msgspec.json.Decoder(_ClientEnvelope)
+_encode = msgspec.json.Encoder().encode
+
+
+def decode_request(plaintext: bytes) -> Request:
+    """Read what a client sent. Raises MalformedRequest, with the id where a usable one can be read."""
+    try:
+        if not plaintext.isascii():
+            plaintext.decode()  # msgspec does not look into strings that it skips
+        envelope = _request_decoder.decode(plaintext)
+    except msgspec.ValidationError as error:
+        raise MalformedRequest(Reason.INVALID_REQUEST, str(error), _salvage_id(plaintext)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedRequest(Reason.PARSE_ERROR, f"not JSON: {error}") from None
+    request_id = envelope.id
+    if request_id is UNSET:
+        usable = None
+    elif _is_usable(request_id):
+        usable = request_id
+    else:
+        raise MalformedRequest(Reason.INVALID_REQUEST, "id is neither an integer of 53 bits nor a string of 128 bytes")
+    params = envelope.params
+    start = memoryview(params)[0]
+    if start != OBJECT:
+        if bytes(params) == b"null":
+            params = NO_PARAMS
+        elif start != ARRAY:  # JSON-RPC 2.0, section 4.2 knows arrays: they are refused as parameters, after the method
+            raise MalformedRequest(Reason.INVALID_REQUEST, "params is not an object", usable)
+    return Request(usable, envelope.method, params)
+
+
+def decode_for_client(plaintext: bytes) -> Response | ErrorResponse | Request:
+    """Read what a server sent: a result, an error, or a notification (a Request without id).
+
+    Raises RemoteProtocolError: a server that does not speak JSON-RPC cannot be answered.
+    """
+    try:
+        envelope = _client_decoder.decode(plaintext)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteProtocolError(f"the server's message is not JSON-RPC: {error}") from error
+    if envelope.method is not None:
+        return Request(None, envelope.method, envelope.params)
+    if envelope.error is not UNSET:
+        return ErrorResponse(envelope.id, envelope.error)
+    if envelope.result is not UNSET and envelope.id is not None:
+        return Response(envelope.id, envelope.result)
+    raise RemoteProtocolError("the server's message is neither a result nor an error nor a notification")
+
+
+def _salvage_id(plaintext: bytes) -> Id | None:
+    message = msgspec.json.decode(plaintext)
+    request_id = message.get("id") if isinstance(message, dict) else None
+    return request_id if _is_usable(request_id) else None
+
+
+def _is_usable(request_id: object) -> bool:
+    if isinstance(request_id, str):
+        return len(request_id.encode()) <= MAX_ID_BYTES
+    return isinstance(request_id, int) and not isinstance(request_id, bool) and -MAX_ID <= request_id <= MAX_ID
+
+
+def encode_request(request_id: Id, method: str, params: object) -> bytes:
+    return b"".join(
+        (
+            b'{"jsonrpc":"2.0","id":',
+            _encode(request_id),
+            b',"method":',
+            _encode(method),
+            b',"params":',
+            _encode(params),
+            b"}",
+        )
+    )
+
+
+def encode_notification(method: str, params: object) -> bytes:
+    return b"".join((b'{"jsonrpc":"2.0","method":', _encode(method), b',"params":', _encode(params), b"}"))
+
+
+def encode_result(request_id: Id, result: object) -> bytes:
+    return b"".join((b'{"jsonrpc":"2.0","id":', _encode(request_id), b',"result":', _encode(result), b"}"))
+
+
+def encode_error(request_id: Id | None, reason: Reason, message: str, data: dict[str, Any]) -> bytes:
+    """An error answer; `data.reason` is always there."""
+    error = ErrorObject(reason.code, message, {"reason": reason.slug, **data})
+    return _encode({"jsonrpc": "2.0", "id": request_id, "error": error})

@@ -1,0 +1,251 @@
+"""The server: an acceptor, I/O threads, workers; limits at the door, drain and reload."""
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterable
+from ipaddress import IPv6Address, ip_address
+
+import msgspec
+import structlog
+from cryptography import x509
+
+from securedelivery.errors import ConfigurationError, Reason, Refusal
+from securedelivery.protocol.certificates import uri_names
+from securedelivery.transport.dispatch import Application
+from securedelivery.transport.io import IOThread
+from securedelivery.transport.peer import Peer
+from securedelivery.transport.tls import ServerSecurity
+from securedelivery.transport.workers import Workers
+
+__all__ = ["Limits", "Server"]
+
+BACKLOG = 4_096  # connections that the kernel holds while the acceptor is busy; it lowers this to net.core.somaxconn
+DRAIN_SECONDS = 8.0  # of the 10 that a stop may take; the rest is for the database and the threads
+CUT_SECONDS = 6.0  # then what is still running is no longer waited for
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[limits]` of the configuration: each bounds what one peer, or all together, can take from the others."""
+
+    connections: int = 20_000
+    """Open at once; beyond it they are closed at accept. A quiet one holds about 30 KiB: 20,000 stay under 1 GiB."""
+    connections_per_address: int = 256
+    """From one IPv4 address or one IPv6 /64: an office behind NAT fits, one machine cannot take all places."""
+    handshakes: int = 1_024
+    """In progress; beyond it the oldest gives way, so that half-open ones cannot shut the door."""
+    handshake_seconds: float = 10.0
+    """TLS and inner handshake together (docs/protocol.md, section 4)."""
+    frame_seconds: float = 30.0
+    """For a frame once begun: 64 KiB at 20 kbit/s. Nobody holds a buffer longer by sending a byte now and then."""
+    outstanding_requests: int = 32
+    """Unanswered on one connection, then the server reads no further (docs/protocol.md, section 5)."""
+    unsent_bytes: int = 4_194_304
+    """Waiting for a client that does not read: 32 answers of 64 KiB, twice. Beyond it the client is dropped."""
+    idle_seconds: float = 1_800.0
+    """Of silence; clients send system.ping every 5 minutes."""
+    connection_seconds: float = 86_400.0
+    """A day, so that no key lives longer."""
+    io_threads: int = 1
+    """More do not help while Python runs one thread at a time."""
+    workers: int = 8
+    """Threads for database reads and password hashes."""
+
+
+class Server:
+    """Call start(), then stop() from any thread but its own. application: what answers the requests.
+
+    call_workers: shared with nobody; its queue is bounded by what the connections may have outstanding.
+    """
+
+    def __init__(self, application: Application, security: ServerSecurity, limits: Limits) -> None:
+        self.application = application
+        self.security = security
+        self.limits = limits
+        self.log = structlog.get_logger("securedelivery.transport")
+        # Two handshakes at once keep two cores busy, as OpenSSL lets go of the interpreter.
+        self.handshake_workers = Workers("handshake", threads=2, capacity=limits.handshakes)
+        self._call_workers = Workers("worker", threads=limits.workers, capacity=limits.connections)
+        self._io_threads = [IOThread(f"io-{i}", self._report) for i in range(limits.io_threads)]
+        self._listener: socket.socket
+        self._acceptor = threading.Thread(target=self._accept_all, name="acceptor")
+        self._stop_accepting = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()  # for the four tables below
+        self._departure = threading.Condition(self._lock)
+        self._peers: dict[Peer, IOThread] = {}
+        self._per_address: Counter[str] = Counter()
+        self._handshaking: OrderedDict[Peer, None] = OrderedDict()
+        self._accounts: defaultdict[int, set[Peer]] = defaultdict(set)
+
+    # Life
+
+    def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; returns the address in use (port 0 picks a free one). Raises ConfigurationError."""
+        try:
+            family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+            self._listener = socket.create_server(
+                (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=family == socket.AF_INET6 and host == "::"
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"listen {host}:{port}",
+                error.strerror or str(error),
+                "choose an address of this machine and a port that nobody else uses (--listen HOST:PORT)",
+            ) from error
+        self._listener.setblocking(False)
+        self.handshake_workers.start()
+        self._call_workers.start()
+        for io in self._io_threads:
+            io.start()
+        self._acceptor.start()
+        address, bound_port = self._listener.getsockname()[:2]
+        return address, bound_port
+
+    def stop(self) -> None:
+        """Accept no more, tell everyone, answer what is under way, close, join every thread; within 10 seconds."""
+        began = time.monotonic()
+        os.eventfd_write(self._stop_accepting, 1)
+        self._acceptor.join()
+        self._listener.close()
+        params = {"seconds": int(CUT_SECONDS)}
+        for peer, io in self._snapshot():
+            io.post(peer.drain, params)
+        with self._departure:
+            self._departure.wait_for(lambda: not self._peers, began + DRAIN_SECONDS - time.monotonic())
+        self._call_workers.stop()
+        self.handshake_workers.stop()
+        for io in self._io_threads:
+            io.stop()
+        for io in self._io_threads:
+            io.join()
+        os.close(self._stop_accepting)
+
+    def use(self, security: ServerSecurity) -> None:
+        """Take freshly loaded files for new connections, and hold the open ones against them."""
+        self.security = security
+        for peer, io in self._snapshot():
+            io.post(peer.recheck)
+
+    # For the application
+
+    def notify(self, accounts: Iterable[int], method: str, params: object) -> None:
+        """Send a notification to every logged-in connection of the accounts. From any thread."""
+        with self._lock:
+            concerned = [(peer, self._peers[peer]) for account in accounts for peer in self._accounts.get(account, ())]
+        if concerned:
+            encoded = msgspec.Raw(msgspec.json.encode(params))
+            for peer, io in concerned:
+                io.post(peer.notify, method, encoded)
+
+    # For peers
+
+    def submit_call(self, job: Callable[[], None], busy: Callable[[Refusal], None]) -> None:
+        """Run job on a worker, or busy at once where too much is waiting."""
+        if not self._call_workers.submit(job):
+            busy(Refusal(Reason.UNAVAILABLE, "the server is busy: try again in a moment"))
+
+    def opened(self, peer: Peer, outer_leaf: x509.Certificate | None) -> None:
+        """The handshake is done. A proxy's connections are many customers', so they do not count for its address."""
+        proxies = self.security.policy.trusted_proxies
+        with self._lock:
+            self._handshaking.pop(peer, None)
+            if outer_leaf is not None and not proxies.isdisjoint(uri_names(outer_leaf)):
+                self._release_address(peer)
+
+    def moved(self, peer: Peer, account: int | None) -> None:
+        """Another account (None: nobody) is logged in on the connection."""
+        with self._lock:
+            if peer.account is not None:
+                peers = self._accounts[peer.account]
+                peers.discard(peer)
+                if not peers:
+                    del self._accounts[peer.account]
+            peer.account = account
+            if account is not None:
+                self._accounts[account].add(peer)
+
+    def left(self, peer: Peer) -> None:
+        with self._lock:
+            self._peers.pop(peer, None)
+            self._handshaking.pop(peer, None)
+            self._release_address(peer)
+            if not self._peers:
+                self._departure.notify_all()
+
+    # Inside
+
+    def _snapshot(self) -> list[tuple[Peer, IOThread]]:
+        with self._lock:
+            return list(self._peers.items())
+
+    def _release_address(self, peer: Peer) -> None:
+        """With the lock held."""
+        if peer.address_slot is not None:
+            self._per_address[peer.address_slot] -= 1
+            if not self._per_address[peer.address_slot]:
+                del self._per_address[peer.address_slot]
+            peer.address_slot = None
+
+    def _accept_all(self) -> None:
+        with contextlib.closing(select.epoll()) as poll:
+            poll.register(self._stop_accepting, select.EPOLLIN)
+            poll.register(self._listener, select.EPOLLIN)
+            turn = 0
+            while all(fd != self._stop_accepting for fd, _ in poll.poll()):
+                for _ in range(BACKLOG):
+                    try:
+                        sock, address = self._listener.accept()
+                    except (BlockingIOError, ConnectionAbortedError):
+                        break
+                    except OSError as error:  # out of file descriptors: the kernel keeps the rest until some are free
+                        self.log.error("! cannot accept", error=error.strerror, hint="raise the limit of open files")  # noqa: TRY400
+                        time.sleep(0.05)
+                        break
+                    self._admit(sock, address[0], self._io_threads[turn % len(self._io_threads)])
+                    turn += 1
+
+    def _admit(self, sock: socket.socket, address: str, io: IOThread) -> None:
+        slot = _slot(address)
+        with self._lock:
+            if len(self._peers) >= self.limits.connections:
+                refusal = "connections"
+            elif self._per_address[slot] >= self.limits.connections_per_address:
+                refusal = "connections_per_address"
+            else:
+                refusal = ""
+        if refusal:
+            self.log.warning("! refused", remote=address, reason="limit", limit=refusal)
+            sock.close()
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = Peer(self, io, sock, address)
+        peer.address_slot = slot
+        oldest = None
+        with self._lock:
+            self._peers[peer] = io
+            self._per_address[slot] += 1
+            if len(self._handshaking) >= self.limits.handshakes:
+                oldest, _ = self._handshaking.popitem(last=False)
+                oldest_io = self._peers[oldest]
+            self._handshaking[peer] = None
+        io.post(peer.adopt)
+        if oldest is not None:
+            oldest_io.post(oldest.end, "too_slow", "gave way: too many handshakes at once")
+
+    def _report(self, peer: Peer, error: Exception) -> None:
+        """A bug in handling one connection: it ends, the others do not notice."""
+        self.application.incident(error, f"handling the connection of {peer.address}")
+        peer.collapse()
+
+
+def _slot(address: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 that one IPv6 customer usually gets."""
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        return str(ip.ipv4_mapped or (int(ip) >> 64))
+    return address

@@ -1,0 +1,174 @@
+"""TLS contexts and credentials from the files that gen_certs.sh makes (docs/protocol.md, section 1)."""
+
+import ssl
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from securedelivery.errors import ConfigurationError
+from securedelivery.protocol.authentication import ClientPolicy, Credentials
+from securedelivery.protocol.certificates import Trust
+from securedelivery.protocol.connection import ALPN
+
+__all__ = ["ServerFiles", "ServerSecurity", "client_context", "load_credentials", "load_trust"]
+
+
+@dataclass(frozen=True)
+class ServerFiles:
+    """Where the server's files are."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+    crl: Path
+
+    @classmethod
+    def in_directory(cls, directory: Path) -> "ServerFiles":
+        """The names that gen_certs.sh gives them."""
+        return cls(directory / "ca.crt", directory / "server.crt", directory / "server.key", directory / "crl.pem")
+
+
+@dataclass(frozen=True)
+class ServerSecurity:
+    """One loaded state of the server's files: TLS context and inner credentials always belong together.
+
+    crl_expires: when the revocation list runs out (aware, UTC), None where there is no list.
+    """
+
+    context: ssl.SSLContext
+    credentials: Credentials
+    policy: ClientPolicy
+    crl_expires: datetime | None
+
+    @classmethod
+    def load(
+        cls, files: ServerFiles, *, trust_domain: str, certificates_required: bool, trusted_proxies: frozenset[str]
+    ) -> "ServerSecurity":
+        """Load all of it or nothing. Raises ConfigurationError that names the file and the remedy.
+
+        A missing revocation list is no error: then every client certificate is refused.
+        """
+        credentials = load_credentials(files.certificate, files.key)
+        crl = files.crl if files.crl.exists() else None
+        trust = load_trust(files.ca, crl)
+        # create_default_context would obey SSLKEYLOGFILE even in a server, a bare context does not.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _prepare(context)
+        context.num_tickets = 0  # a resumed session would skip the revocation list
+        context.verify_mode = ssl.CERT_REQUIRED if certificates_required else ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_X509_STRICT
+        context.load_verify_locations(files.ca)
+        if crl is not None:
+            context.load_verify_locations(crl)
+        _load_chain(context, files.certificate, files.key)
+        crls = trust.crls or ()
+        return cls(
+            context,
+            credentials,
+            ClientPolicy(Trust(trust.authorities, crls), trust_domain, certificates_required, trusted_proxies),
+            min((one.next_update_utc for one in crls if one.next_update_utc), default=None),
+        )
+
+
+def client_context(ca: Path, certificate: Path | None, key: Path | None, crl: Path | None) -> ssl.SSLContext:
+    """A client's context: TLS 1.3, our ALPN, the given CA and nothing else. Raises ConfigurationError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _prepare(context)
+    load_trust(ca, crl)  # says better than OpenSSL what is wrong with a file
+    context.load_verify_locations(ca)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    if crl is not None:
+        context.load_verify_locations(crl)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    if certificate is not None and key is not None:
+        _load_chain(context, certificate, key)
+    return context
+
+
+def load_trust(ca: Path, crl: Path | None) -> Trust:
+    """The authorities in ca (PEM) and, where given, the lists in crl, each signed by one of them."""
+    try:
+        authorities = tuple(x509.load_pem_x509_certificates(_read(ca)))
+    except ValueError as error:
+        raise ConfigurationError(
+            str(ca), f"not a PEM certificate ({error})", "name the ca.crt of gen_certs.sh"
+        ) from error
+    if crl is None:
+        return Trust(authorities, None)
+    try:
+        crls = (x509.load_pem_x509_crl(_read(crl)),)
+    except ValueError as error:
+        raise ConfigurationError(str(crl), f"not a PEM revocation list ({error})", "run ./gen_certs.sh crl") from error
+    for one in crls:
+        if not any(_signed(one, authority) for authority in authorities):
+            raise ConfigurationError(
+                str(crl), f"this revocation list was not made by {ca}", "use the crl.pem that lies beside that ca.crt"
+            )
+    return Trust(authorities, crls)
+
+
+def _signed(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
+    key = authority.public_key()
+    if crl.issuer != authority.subject or not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        return False
+    return crl.is_signature_valid(key)
+
+
+def load_credentials(certificate: Path, key: Path) -> Credentials:
+    """A certificate chain and its key (PEM). Raises ConfigurationError, also where they do not belong together."""
+    try:
+        chain = x509.load_pem_x509_certificates(_read(certificate))
+    except ValueError as error:
+        raise ConfigurationError(
+            str(certificate), f"not a PEM certificate ({error})", "make one with gen_certs.sh"
+        ) from error
+    try:
+        private = load_pem_private_key(_read(key), password=None)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            str(key), f"not a PEM private key without password ({error})", "make one with gen_certs.sh"
+        ) from error
+    if private.public_key() != chain[0].public_key():
+        raise ConfigurationError(
+            str(key), f"this key does not belong to {certificate}", "name the pair that was made together"
+        )
+    try:
+        if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise ValueError("neither P-256 nor RSA")  # noqa: TRY004, TRY301 -- told to the user in one place, below
+        return Credentials(chain, private)
+    except ValueError as error:
+        raise ConfigurationError(
+            str(key), f"a key that the protocol does not take ({error})", "use --key ecdsa or --key rsa"
+        ) from error
+
+
+def _prepare(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols([ALPN])
+    context.options |= ssl.OP_NO_RENEGOTIATION
+
+
+def _load_chain(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    try:
+        context.load_cert_chain(certificate, key)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigurationError(
+            str(certificate), f"OpenSSL does not take it ({error})", "make it anew with gen_certs.sh"
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigurationError(
+            str(path), "there is no such file", "run ./gen_certs.sh, or name the right file"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            str(path), f"cannot be read ({error.strerror})", "give this user the right to read it"
+        ) from error
