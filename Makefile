@@ -1,0 +1,63 @@
+# make run    a shop on port 5555, with certificates, a sample catalog and a first customer
+# make test   the whole suite     make check   format, lint, types, imports, shell     make clean   back to a fresh clone
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := run
+LISTEN ?= 127.0.0.1:5555
+PYTEST_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format diagrams clean distclean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-server: pyproject.toml $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server]'
+	@touch $@
+
+$(VENV)/.installed-check: pyproject.toml $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[check]'
+	@touch $@ $(VENV)/.installed-server
+
+run: $(VENV)/.installed-server
+	@./gen_certs.sh
+	@test -e certs/clients/alice.crt || ./gen_certs.sh client alice
+	@mkdir -p $(RUN)
+	@$(BIN)/securedelivery admin account create alice --role customer --if-missing --database sqlite:///$(RUN)/shop.db
+	@printf '%s\n' '' 'In a second terminal, as the customer alice:' '' \
+	  '  cd $(CURDIR)' \
+	  '  . $(BIN)/activate' \
+	  '  securedelivery profile set --server localhost:$(lastword $(subst :, ,$(LISTEN))) --ca certs/ca.crt --crl certs/crl.pem \' \
+	  '      --cert certs/clients/alice.crt --key certs/clients/alice.key' \
+	  '  securedelivery catalog graphics' \
+	  '  securedelivery order place GPU-RTX4070S --address "1 Analytical Row, London"' ''
+	@exec $(BIN)/securedelivery serve --listen $(LISTEN) --database sqlite:///$(RUN)/shop.db \
+	  --catalog securedelivery/data/catalog.csv
+
+test: $(VENV)/.installed-check
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_FLAGS)
+	$(BIN)/coverage report --fail-under=95
+	$(BIN)/coverage report --include='securedelivery/protocol/*' --fail-under=100
+
+check: $(VENV)/.installed-check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+	$(BIN)/shellcheck gen_certs.sh .ci/run
+
+format: $(VENV)/.installed-check
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) $(RUN) build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

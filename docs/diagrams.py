@@ -1,0 +1,87 @@
+"""Draws the diagrams of docs/*.md from the code's own tables, so that they cannot say something else.
+
+    python docs/diagrams.py          rewrites what stands between `<!-- diagram NAME -->` and `<!-- end -->`
+    python docs/diagrams.py --check  exits with 1 where a page is not up to date
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from securedelivery.api.methods import METHODS
+from securedelivery.errors import Reason
+from securedelivery.protocol import connection
+from securedelivery.protocol.frames import FrameKind
+from securedelivery.protocol.noise import NN_HFS
+
+PAGES = Path(__file__).parent
+MARKED = re.compile(r"(<!-- diagram (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Transitions = dict[connection.State, dict[FrameKind, connection.State]]
+
+
+def _states(receiving: Transitions, sending: Transitions, first: connection.State) -> str:
+    edges = [f"    [*] --> {first.name}"]
+    for sign, table in (("receives", receiving), ("sends", sending)):
+        for state, kinds in table.items():
+            edges += [f"    {state.name} --> {after.name}: {sign} {kind.name}" for kind, after in kinds.items()]
+    edges.append("    PEER_CLOSED --> [*]: sends CLOSE")
+    return "```mermaid\nstateDiagram-v2\n" + "\n".join(edges) + "\n```\n"
+
+
+def server_states() -> str:
+    return _states(connection.SERVER_RECEIVING, connection.SERVER_SENDING, connection.State.AWAIT_HANDSHAKE)
+
+
+def client_states() -> str:
+    return _states(connection.CLIENT_RECEIVING, connection.CLIENT_SENDING, connection.State.OWE_HANDSHAKE)
+
+
+def handshake() -> str:
+    sides = ("->", "<-")
+    lines = [f"    {sides[i % 2]} {', '.join(tokens)}" for i, tokens in enumerate(NN_HFS.messages)]
+    return "```text\n" + NN_HFS.protocol_name.decode() + "\n" + "\n".join(lines) + "\n```\n"
+
+
+def methods() -> str:
+    rows = [
+        f"| {row.name} | {row.access.value} | {row.lane.value} | {row.summary} |" for row in METHODS.values()
+    ]
+    return "| method | role | runs | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def errors() -> str:
+    rows = [f"| {reason.code} | `{reason.slug}` |" for reason in Reason]
+    return "| code | reason |\n|---|---|\n" + "\n".join(rows) + "\n"
+
+
+DIAGRAMS = {
+    "server-states": server_states,
+    "client-states": client_states,
+    "handshake": handshake,
+    "methods": methods,
+    "errors": errors,
+}
+
+
+def drawn(page: str) -> str:
+    """The page with every diagram drawn anew."""
+    return MARKED.sub(lambda mark: f"{mark[1]}{DIAGRAMS[mark[2]]()}{mark[3]}", page)
+
+
+def main() -> int:
+    stale = []
+    for path in sorted(PAGES.glob("*.md")):
+        before = path.read_text()
+        after = drawn(before)
+        if after != before:
+            stale.append(path.name)
+            if "--check" not in sys.argv:
+                path.write_text(after)
+    if stale:
+        sys.stdout.write(f"{'not up to date' if '--check' in sys.argv else 'drawn'}: {', '.join(stale)}\n")
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
