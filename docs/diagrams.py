@@ -1,7 +1,7 @@
 """Draws the diagrams of docs/*.md from the code's own tables, so that they cannot say something else.
 
-    python docs/diagrams.py          rewrites what stands between `<!-- diagram NAME -->` and `<!-- end -->`
-    python docs/diagrams.py --check  exits with 1 where a page is not up to date
+python docs/diagrams.py          rewrites what stands between `<!-- diagram NAME -->` and `<!-- end -->`
+python docs/diagrams.py --check  exits with 1 where a page is not up to date
 """
 
 import re
@@ -44,9 +44,7 @@ def handshake() -> str:
 
 
 def methods() -> str:
-    rows = [
-        f"| {row.name} | {row.access.value} | {row.lane.value} | {row.summary} |" for row in METHODS.values()
-    ]
+    rows = [f"| {row.name} | {row.access.value} | {row.lane.value} | {row.summary} |" for row in METHODS.values()]
     return "| method | role | runs | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
 
 

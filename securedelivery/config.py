@@ -1,0 +1,168 @@
+"""Settings: a TOML file, then the environment, then flags. Parsed once, frozen; errors name the key and the remedy.
+
+A key `connections` under `[limits]` is SECUREDELIVERY_LIMITS_CONNECTIONS in the environment.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from securedelivery.errors import ConfigurationError
+from securedelivery.protocol.certificates import TRUST_DOMAIN
+from securedelivery.service.accounts import AccountSettings
+from securedelivery.service.rewards import RewardRules
+from securedelivery.telemetry import LogSettings
+from securedelivery.transport.server import Limits
+
+__all__ = ["ServerSettings", "Settings", "ShopSettings", "load", "split_address"]
+
+DEFAULT_TRUST_DOMAIN = "securedelivery.local"  # gen_certs.sh has the same
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[server]`."""
+
+    listen: str = "0.0.0.0:5555"
+    certs: str = "certs"
+    """The folder of gen_certs.sh."""
+    client_certificates: Literal["required", "optional"] = "required"
+    trust_domain: str | None = None
+    """That of the identities in client certificates; by default the one that gen_certs.sh noted in the certs folder."""
+    trusted_proxies: tuple[str, ...] = ()
+    """spiffe://<trust domain>/proxy/<name>, one for each TLS-terminating proxy in front of the server."""
+
+
+class ShopSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[shop]`."""
+
+    name: str = "securedelivery"
+    currency: str = "EUR"
+    """ISO 4217; all prices are in its minor units."""
+
+
+class DatabaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[database]`."""
+
+    url: str = "sqlite:///securedelivery.db"
+    """sqlite:///relative/path or sqlite:////absolute/path."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    server: ServerSettings = ServerSettings()
+    shop: ShopSettings = ShopSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    limits: Limits = Limits()
+    accounts: AccountSettings = AccountSettings()
+    rewards: RewardRules = RewardRules()
+    log: LogSettings = LogSettings()
+
+    @property
+    def certs(self) -> Path:
+        return Path(self.server.certs)
+
+    @property
+    def trust_domain(self) -> str:
+        """Raises ConfigurationError where the noted one cannot be read or is none."""
+        if self.server.trust_domain is not None:
+            return self.server.trust_domain
+        noted = self.certs / "trust-domain"
+        try:
+            return noted.read_text().strip()
+        except FileNotFoundError:
+            return DEFAULT_TRUST_DOMAIN
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(str(noted), str(error), "set trust_domain under [server]") from error
+
+
+def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
+    """Settings from the file at path (None: no file), the environment and flags.
+
+    flags: values by dotted key, such as {"server.listen": ":5555"}; None is absent. Raises ConfigurationError.
+    """
+    values = _read(path) if path is not None else {}
+    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    for section, kind in sections.items():
+        for field in msgspec.structs.fields(kind):
+            variable = f"SECUREDELIVERY_{section}_{field.name}".upper()
+            if variable in environment:
+                _put(values, section, field.encode_name, _parse(environment[variable]))
+    for key, value in flags.items():
+        if value is not None:
+            section, _, name = key.partition(".")
+            _put(values, section, name, value)
+    try:
+        settings = msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise _explained(error, path) from None
+    _check(settings)
+    return settings
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`HOST:PORT`, `[::1]:PORT` or `:PORT` (every address). Raises ConfigurationError."""
+    host, colon, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > 65_535:  # noqa: PLR2004 -- a port
+        raise ConfigurationError("server.listen", f"{address!r} is not HOST:PORT", "write for example 127.0.0.1:5555")
+    return host or "0.0.0.0", int(port)  # noqa: S104 -- asked for
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigurationError(str(path), "there is no such file", "name the right one with --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            str(path), f"cannot be read ({error})", "make it a text file that this user may read"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(str(path), f"not TOML: {error}", "mend that line; strings stand in quotes") from error
+
+
+def _put(values: dict[str, Any], section: str, name: str, value: Any) -> None:
+    table = values.setdefault(section, {})
+    if isinstance(table, dict):  # anything else is refused when it is converted
+        table[name] = value
+
+
+def _parse(text: str) -> Any:
+    """A TOML value where it is one (numbers, true, lists), else the text as it stands."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explained(error: msgspec.ValidationError, path: Path | None) -> ConfigurationError:
+    message, _, place = str(error).partition(" - at `$")
+    key = place.strip("`.") or (str(path) if path else "configuration")
+    if unknown := re.search("unknown field `(.+)`", message):
+        key = f"{key}.{unknown[1]}" if place else unknown[1]
+        return ConfigurationError(key, "there is no such setting", "compare docs/operations.md, or leave it out")
+    return ConfigurationError(key, message[:1].lower() + message[1:], "compare docs/operations.md")
+
+
+def _check(settings: Settings) -> None:
+    split_address(settings.server.listen)
+    domain = settings.server.trust_domain
+    if domain is not None and not TRUST_DOMAIN.fullmatch(domain):
+        raise ConfigurationError(
+            "server.trust_domain", f"{domain!r} is not one", "lower-case letters, digits and . - _"
+        )
+    for uri in settings.server.trusted_proxies:
+        if not re.fullmatch(r"spiffe://[a-z0-9._-]+/proxy/[a-z][a-z0-9._-]{2,31}", uri, re.ASCII):
+            raise ConfigurationError(
+                "server.trusted_proxies", f"{uri!r} is not a proxy's", "write spiffe://<trust domain>/proxy/<name>"
+            )
+    if not re.fullmatch("[A-Z]{3}", settings.shop.currency, re.ASCII):
+        raise ConfigurationError(
+            "shop.currency", f"{settings.shop.currency!r} is not ISO 4217", "write for example EUR"
+        )
+    for field in msgspec.structs.fields(Limits):
+        if getattr(settings.limits, field.name) <= 0:
+            raise ConfigurationError(f"limits.{field.name}", "must be more than 0", "leave it out for the default")

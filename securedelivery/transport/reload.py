@@ -1,0 +1,105 @@
+"""Watches the server's files: a changed certificate or revocation list is loaded for new connections, or the old stays."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from securedelivery.errors import ConfigurationError
+from securedelivery.transport.tls import ServerFiles, ServerSecurity
+
+__all__ = ["SecurityWatcher"]
+
+LOOK_SECONDS = 1.0
+WARN_BEFORE = timedelta(days=7)  # docs/protocol.md, section 1
+WARN_AGAIN = timedelta(hours=12)  # so that each day's log says it
+
+
+class SecurityWatcher(threading.Thread):
+    """load: what makes a ServerSecurity of the files; use: where it goes. Both are called on this thread."""
+
+    def __init__(
+        self, files: ServerFiles, load: Callable[[], ServerSecurity], use: Callable[[ServerSecurity], None]
+    ) -> None:
+        super().__init__(name="security-watcher")
+        self._paths = (files.ca, files.certificate, files.key, files.crl)
+        self._load = load
+        self._use = use
+        self._wake = threading.Event()
+        self._stopping = False
+        self._asked = False
+        self._log = structlog.get_logger("securedelivery.transport")
+        self._warned = datetime.now(UTC)
+
+    def watch(self, security: ServerSecurity) -> None:
+        """Begin, with what is in force now."""
+        self._seen = self._used = self._state()
+        self._security = security
+        self._warn()
+        self.start()
+
+    def reload(self) -> None:
+        """Load now, changed or not: for SIGHUP. From any thread."""
+        self._asked = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        self.join()
+
+    def run(self) -> None:
+        while True:
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+            if self._stopping:
+                return
+            state = self._state()
+            # Certificate and key are renamed into place one after the other: load when two looks in a row agree.
+            settled, self._seen = state == self._seen, state
+            if self._asked or (settled and state != self._used):
+                self._asked = False
+                self._used = state
+                self._reload()
+            if datetime.now(UTC) - self._warned > WARN_AGAIN:
+                self._warn()
+
+    def _reload(self) -> None:
+        try:
+            security = self._load()
+        except ConfigurationError as error:
+            self._log.error("! files not reloaded, the old ones stay", error=str(error), hint=error.hint)  # noqa: TRY400
+            return
+        self._security = security
+        self._use(security)
+        self._log.info("= files reloaded", crl_expires=security.crl_expires and security.crl_expires.isoformat())
+        self._warn()
+
+    def _warn(self) -> None:
+        now, expires = datetime.now(UTC), self._security.crl_expires
+        self._warned = now
+        if expires is None:
+            self._log.error("! no revocation list: every client certificate is refused", hint="run ./gen_certs.sh crl")
+        elif expires <= now:
+            self._log.error(
+                "! the revocation list is outdated: every client certificate is refused",
+                expired=expires.isoformat(),
+                hint="run ./gen_certs.sh crl",
+            )
+        elif expires - now < WARN_BEFORE:
+            self._log.warning(
+                "! the revocation list is outdated soon", expires=expires.isoformat(), hint="run ./gen_certs.sh crl"
+            )
+
+    def _state(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(_fingerprint(path) for path in self._paths)
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
