@@ -3,8 +3,8 @@
     python benchmarks/ping.py [--rounds 5] [--requests 4000] [--connections 8]
 
 The figure is the server's CPU time a request, of all its threads, as the kernel's scheduler counts it: that holds on a
-noisy machine where requests a second do not. This process is the load generator. A slow one makes the servers wait, which
-costs them no CPU time, so it does not distort the figure.
+noisy machine where requests a second do not. This process is the load generator. A slow one makes the servers wait,
+which costs them no CPU time, so it does not distort the figure.
 """
 
 import argparse

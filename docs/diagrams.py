@@ -4,11 +4,16 @@ python docs/diagrams.py          rewrites what stands between `<!-- diagram NAME
 python docs/diagrams.py --check  exits with 1 where a page is not up to date
 """
 
+import ast
+import inspect
 import re
 import sys
 from pathlib import Path
 
+import msgspec
+
 from securedelivery.api.methods import METHODS
+from securedelivery.config import Settings
 from securedelivery.errors import Reason
 from securedelivery.protocol import connection
 from securedelivery.protocol.frames import FrameKind
@@ -53,7 +58,34 @@ def errors() -> str:
     return "| code | reason |\n|---|---|\n" + "\n".join(rows) + "\n"
 
 
+def settings() -> str:
+    """Every key with its default and the sentence that stands below it in the code."""
+    text = ""
+    for section in msgspec.structs.fields(Settings):
+        struct = type(section.default)
+        text += f"\n**`[{section.name}]`**\n\n| key | default | |\n|---|---|---|\n"
+        why = _attribute_docstrings(struct)
+        for field in msgspec.structs.fields(struct):
+            default = getattr(section.default, field.name)
+            if isinstance(default, msgspec.Struct):
+                default = msgspec.structs.asdict(default)
+            shown = msgspec.json.encode(default).decode()
+            text += f"| `{field.name}` | `{shown}` | {why.get(field.name, '')} |\n"
+    return text + "\n"
+
+
+def _attribute_docstrings(struct: type) -> dict[str, str]:
+    (definition,) = ast.parse(inspect.getsource(struct)).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for before, after in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            found[ast.unparse(before.target)] = " ".join(str(after.value.value).split())
+    return found
+
+
 DIAGRAMS = {
+    "settings": settings,
     "server-states": server_states,
     "client-states": client_states,
     "handshake": handshake,
