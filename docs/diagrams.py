@@ -8,13 +8,17 @@ import ast
 import inspect
 import re
 import sys
+import textwrap
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
+from securedelivery.api.messages import Nothing
 from securedelivery.api.methods import METHODS
 from securedelivery.config import Settings
 from securedelivery.errors import Reason
+from securedelivery.model import Rewards
 from securedelivery.protocol import connection
 from securedelivery.protocol.frames import FrameKind
 from securedelivery.protocol.noise import NN_HFS
@@ -49,8 +53,45 @@ def handshake() -> str:
 
 
 def methods() -> str:
-    rows = [f"| {row.name} | {row.access.value} | {row.lane.value} | {row.summary} |" for row in METHODS.values()]
-    return "| method | role | runs | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    cells = [
+        (row.name, row.access.value, _members(row.parameters), _type_name(row.result), row.lane.value)
+        for row in METHODS.values()
+    ]
+    rows = [f"| {' | '.join(row)} |" for row in cells]
+    return "| method | role | parameters | result | runs |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def structures() -> str:
+    """Every struct that a result holds, in the order in which they are met."""
+    found: dict[str, type[msgspec.Struct]] = {}
+
+    def meet(kind: object) -> None:
+        for part in get_args(kind):
+            meet(part)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__name__ not in found:
+            if not get_args(kind) and kind is not Nothing:
+                found[kind.__name__] = kind
+            for field in msgspec.structs.fields(kind):
+                meet(field.type)
+
+    for row in METHODS.values():
+        meet(row.result)
+    meet(Rewards)
+    lines = [f"    {name:15} {{{', '.join(kind.__struct_encode_fields__)}}}" for name, kind in found.items()]
+    return "```text\n" + "\n".join(textwrap.fill(line, 118, subsequent_indent=" " * 21) for line in lines) + "\n```\n"
+
+
+def _members(struct: type[msgspec.Struct]) -> str:
+    """`username, password?`: with a question mark what may be left out."""
+    return ", ".join(f"{field.name}{'' if field.required else '?'}" for field in msgspec.structs.fields(struct))
+
+
+def _type_name(kind: object) -> str:
+    if kind is Nothing:
+        return "{}"
+    if arguments := [part for part in get_args(kind) if isinstance(part, type) and issubclass(part, msgspec.Struct)]:
+        return f"page of {arguments[0].__name__}"
+    return kind.__name__ if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else "OpenRPC document"
 
 
 def errors() -> str:
@@ -90,6 +131,7 @@ DIAGRAMS = {
     "client-states": client_states,
     "handshake": handshake,
     "methods": methods,
+    "structures": structures,
     "errors": errors,
 }
 
