@@ -37,7 +37,7 @@ run: $(VENV)/.installed-server
 	  '  securedelivery profile set --server localhost:$(lastword $(subst :, ,$(LISTEN))) --ca certs/ca.crt --crl certs/crl.pem \' \
 	  '      --cert certs/clients/alice.crt --key certs/clients/alice.key' \
 	  '  securedelivery catalog graphics' \
-	  '  securedelivery order place GPU-RTX4070S --address "1 Analytical Row, London"' ''
+	  '  securedelivery order place GPU-NV-4070S --address "1 Analytical Row, London"' ''
 	@exec $(BIN)/securedelivery serve --listen $(LISTEN) --database sqlite:///$(RUN)/shop.db \
 	  --catalog securedelivery/data/catalog.csv
 

@@ -6,6 +6,7 @@
      |    +-- LocalProtocolError     our caller asked for what the protocol forbids: a bug on this side
      |    +-- RemoteProtocolError    the peer broke the protocol or cannot be trusted; `reason` is the slug for the CLOSE
      +-- Refusal                 the service said no; `reason` and `data` are those of the protocol's error table
+     |    +-- UnknownRefusal         for a reason that this client does not know; `slug` and `code` as they came
      +-- StoreError              the database cannot be opened, migrated or written
      +-- CatalogFileError        a catalogue file cannot be used; names line, column and the remedy
      +-- ConnectionFailure       the client has no usable connection; `hint` says what to do
@@ -29,6 +30,7 @@ __all__ = [
     "RemoteProtocolError",
     "SecureDeliveryError",
     "StoreError",
+    "UnknownRefusal",
 ]
 
 
@@ -115,6 +117,18 @@ class Refusal(SecureDeliveryError):  # noqa: N818 -- an answer of the service, n
         return cls(Reason.INVALID_PARAMS, message, path=path)
 
 
+class UnknownRefusal(Refusal):
+    """A client's: the service gave a reason that this program is too old to know. slug, code: as they came.
+
+    reason is INTERNAL for want of a better one.
+    """
+
+    def __init__(self, slug: str, code: int, message: str, **data: Any) -> None:
+        super().__init__(Reason.INTERNAL, message, **data)
+        self.slug = slug
+        self.code = code
+
+
 class StoreError(SecureDeliveryError):
     """The database is missing, too new, locked or damaged; the message says which and what to do."""
 
@@ -122,7 +136,7 @@ class StoreError(SecureDeliveryError):
 class CatalogFileError(SecureDeliveryError):
     """A catalogue file cannot be used; nothing of it was. hint: what to write instead.
 
-    line: as an editor counts them, from 1; None where the file as a whole is meant. column: its name in the header, or None.
+    line: as an editor counts them, from 1; None where the file as a whole is meant. column: as in the header, or None.
     """
 
     def __init__(self, message: str, hint: str, *, line: int | None = None, column: str | None = None) -> None:
@@ -135,16 +149,24 @@ class CatalogFileError(SecureDeliveryError):
 
 
 class ConnectionFailure(SecureDeliveryError):  # noqa: N818 -- it reads as English where it is caught
-    """No usable connection to the service. hint: what the user can do about it."""
+    """No usable connection to the service. hint: what the user can do about it.
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    temporary: whether the same may work on a new connection in a moment.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, temporary: bool = False) -> None:
         super().__init__(message)
         self.hint = hint
+        self.temporary = temporary
 
 
 class PeerClosed(ConnectionFailure):
-    """The connection ended. reason: the CLOSE slug, or None where the end came without CLOSE (a truncation)."""
+    """The other side ended the connection.
 
-    def __init__(self, message: str, hint: str = "", reason: str | None = None) -> None:
-        super().__init__(message, hint)
+    reason: the slug of its CLOSE or, where TLS refused, the slug that the alert amounts to; None where the end came
+    without a word (a truncation): what was not answered may or may not have happened.
+    """
+
+    def __init__(self, message: str, hint: str = "", reason: str | None = None, *, temporary: bool = False) -> None:
+        super().__init__(message, hint, temporary=temporary)
         self.reason = reason

@@ -1,0 +1,282 @@
+"""One batch of orders being placed: everything is read at once, decided in memory, and written at once.
+
+A later command of the batch sees what earlier ones took: stock, points, the tier, the idempotency key. A command that
+is refused leaves no trace in what the later ones see.
+"""
+
+import hashlib
+import secrets
+from bisect import insort
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET
+
+from securedelivery.errors import Reason, Refusal
+from securedelivery.model import (
+    AccountId,
+    Cents,
+    HistoryEntry,
+    Order,
+    OrderId,
+    OrderLine,
+    OrderStatus,
+    PointsReason,
+    ProductId,
+    timestamp,
+)
+from securedelivery.service.events import OrderChanged, RewardsChanged
+from securedelivery.service.rewards import RewardRules, oldest_first, spendable, unspent
+from securedelivery.store import accounts, audit, orders, products, rewards
+from securedelivery.store.engine import Transaction
+from securedelivery.store.schema import MAX_INTEGER
+
+if TYPE_CHECKING:
+    from securedelivery.service.orders import PlaceCommand
+
+MAX_QUANTITY = (
+    10_000  # of one SKU in one order; the protocol's limit for a line, which holds for the sum of lines as well
+)
+
+MAX_LINES_TEXT = 30_000
+"""Bytes of JSON that the SKUs and names of an order's lines may take.
+
+An Order has to fit a frame of 65,472 bytes at every time of its life. Of these the numbers of 100 lines take at most
+12,000 and the address 3,000, which leaves 20,000 for a history of 50 entries.
+"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def fingerprint(command: "PlaceCommand") -> bytes:
+    """SHA-256 of the parameters in one spelling: null is absent, and lines count in the order sent. 32 bytes."""
+    lines = [(line.sku, line.quantity) for line in command.lines]
+    return hashlib.sha256(_encode((lines, command.address, command.redeem_points))).digest()
+
+
+class Placement:
+    """Call place() for each command in turn, then write(). now: aware, UTC."""
+
+    def __init__(
+        self, tx: Transaction, commands: "Sequence[PlaceCommand]", now: datetime, rules: RewardRules, currency: str
+    ) -> None:
+        self._tx = tx
+        self._rules = rules
+        self._currency = currency
+        self._now = timestamp(now)
+        self._expiry = rules.expiry(now)
+
+        self._buyers = accounts.buyers(tx, {command.session.account_id for command in commands})
+        self._used = orders.by_keys(tx, [(command.session.account_id, command.idempotency_key) for command in commands])
+        self._placed: dict[OrderId, Order] = {}
+        if self._used:
+            known = orders.load(tx, [number for number, _ in self._used.values()])
+            self._placed = {found.order.order: found.order for found in known.values()}
+        self._products = products.by_skus(tx, {line.sku for command in commands for line in command.lines})
+        redeeming = {command.session.account_id for command in commands if command.redeem_points}
+        # By expiry, in the state after the orders so far.
+        self._lots = rewards.lots(tx, redeeming) if redeeming else defaultdict(list)
+        self._next_order = orders.next_id(tx)
+
+        # What write() writes.
+        self._orders: list[orders.OrderRow] = []
+        self._lines: list[orders.LineRow] = []
+        self._ledger: list[rewards.LedgerRow] = []
+        self._uses: list[rewards.UseRow] = []
+        self._taken: Counter[ProductId] = Counter()
+        self._before = dict(self._buyers)
+        self._audit: list[audit.AuditEntry] = []
+
+    def place(self, command: "PlaceCommand") -> Order:
+        """The new order, or the one that this key has placed before. Raises Refusal."""
+        buyer = self._buyers.get(command.session.account_id)
+        if buyer is None:
+            raise Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
+        if buyer.disabled:
+            raise Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
+        key = (buyer.id, command.idempotency_key)
+        digest = fingerprint(command)
+        if key in self._used:
+            number, before = self._used[key]
+            if digest != before:
+                raise Refusal(Reason.IDEMPOTENCY_CONFLICT, "this key was used for another order; take a new one")
+            return self._placed[number]
+
+        wanted = self._wanted(command)
+        address = command.address if command.address is not None else buyer.address
+        if address is None or not address.strip():
+            raise Refusal.invalid("/address", "where to? neither this call nor the account has an address")
+        self._check_stock(wanted)
+        lines = [
+            OrderLine(product.sku, product.name, quantity, product.price, Cents(product.price * quantity))
+            for product, quantity in wanted
+        ]
+        subtotal = Cents(sum(line.total for line in lines))
+        if subtotal > MAX_INTEGER:
+            raise Refusal.invalid("/lines", "the sum is too large; order less")
+        if len(_encode([(line.sku, line.name) for line in lines])) > MAX_LINES_TEXT:
+            raise Refusal.invalid("/lines", "the names of so many products do not fit one order; make two of it")
+        redeemed = self._redeemed(command, buyer, subtotal)
+
+        # From here on nothing is refused.
+        order = self._new_order(buyer, lines, subtotal, address, redeemed)
+        self._used[key] = (order.order, digest)
+        self._placed[order.order] = order
+        self._record(order, buyer, command.idempotency_key, digest, wanted)
+        self._book(order, buyer)
+        return order
+
+    def write(self) -> None:
+        """Write what was placed."""
+        if not self._orders:
+            return
+        tx = self._tx
+        orders.add(tx, self._orders, self._lines)
+        products.take(tx, self._taken.items())
+        rewards.post(tx, self._ledger, self._uses)
+        used = {(use.account_id, use.lot) for use in self._uses}
+        new, old = [], []
+        for account, lots in self._lots.items():
+            stored = self._before[account].ledger_entries
+            new += [lot for lot in lots if lot.entry > stored]
+            old += [lot for lot in lots if lot.entry <= stored and (account, lot.entry) in used]
+        rewards.change_lots(tx, new, old)
+        accounts.credit(
+            tx,
+            [
+                accounts.Credit(
+                    account,
+                    after.points - before.points,
+                    after.order_count - before.order_count,
+                    after.ledger_entries - before.ledger_entries,
+                )
+                for account, before in self._before.items()
+                if (after := self._buyers[account]) is not before
+            ],
+        )
+        audit.append(tx, self._audit)
+
+    def _wanted(self, command: "PlaceCommand") -> list[tuple[products.ProductRow, int]]:
+        """The products and how many of each; one line for each SKU, where it was first named."""
+        quantities: dict[str, int] = {}
+        for line in command.lines:
+            product = self._products.get(line.sku)
+            if product is None or not product.active:
+                raise Refusal(Reason.NOT_FOUND, f"there is no product {line.sku}", sku=line.sku)
+            quantities[line.sku] = quantities.get(line.sku, 0) + line.quantity
+        for sku, quantity in quantities.items():
+            if quantity > MAX_QUANTITY:
+                raise Refusal.invalid("/lines", f"{quantity} of {sku} in one order; at most {MAX_QUANTITY}")
+        return [(self._products[sku], quantity) for sku, quantity in quantities.items()]
+
+    def _check_stock(self, wanted: list[tuple[products.ProductRow, int]]) -> None:
+        for product, quantity in wanted:
+            available = product.stock - self._taken[product.id]
+            if quantity > available:
+                raise Refusal(
+                    Reason.OUT_OF_STOCK, f"{product.sku}: {available} left", sku=product.sku, available=available
+                )
+
+    def _redeemed(self, command: "PlaceCommand", buyer: accounts.Buyer, subtotal: Cents) -> int:
+        if not command.redeem_points:
+            return 0
+        points = min(command.redeem_points, self._rules.redeemable(subtotal))
+        balance = spendable(buyer.points, self._lots[buyer.id], self._now)
+        if points > balance:
+            raise Refusal(Reason.NOT_ENOUGH_POINTS, f"{balance} points to redeem", points=balance)
+        return points
+
+    def _new_order(
+        self, buyer: accounts.Buyer, lines: list[OrderLine], subtotal: Cents, address: str, redeemed: int
+    ) -> Order:
+        number = OrderId(self._next_order)
+        self._next_order += 1
+        discount = self._rules.worth(redeemed)
+        total = Cents(subtotal - discount)
+        return Order(
+            order=number,
+            version=1,
+            account=buyer.username,
+            status=OrderStatus.PLACED,
+            lines=lines,
+            subtotal=subtotal,
+            discount=discount,
+            total=total,
+            currency=self._currency,
+            address=address,
+            points_earned=self._rules.earned(total, buyer.order_count),
+            points_redeemed=redeemed,
+            courier=None,
+            history=[HistoryEntry(OrderStatus.PLACED, self._now, buyer.username, None)],
+            placed_at=self._now,
+            changed_at=self._now,
+            delivery_code=f"{secrets.randbelow(1_000_000):06}",
+        )
+
+    def _record(
+        self,
+        order: Order,
+        buyer: accounts.Buyer,
+        key: str,
+        digest: bytes,
+        wanted: list[tuple[products.ProductRow, int]],
+    ) -> None:
+        number = order.order
+        assert order.delivery_code is not UNSET
+        self._orders.append(
+            orders.OrderRow(
+                id=number,
+                account_id=buyer.id,
+                idempotency_key=key,
+                fingerprint=digest,
+                version=order.version,
+                status=order.status,
+                subtotal=order.subtotal,
+                discount=order.discount,
+                total=order.total,
+                currency=order.currency,
+                address=order.address,
+                points_earned=order.points_earned,
+                points_redeemed=order.points_redeemed,
+                courier_id=None,
+                delivery_code=order.delivery_code,
+                placed_at=self._now,
+                changed_at=self._now,
+            )
+        )
+        for position, (line, (product, quantity)) in enumerate(zip(order.lines, wanted, strict=True), start=1):
+            self._taken[product.id] += quantity
+            self._lines.append(
+                orders.LineRow(number, position, product.id, line.sku, line.name, quantity, line.unit_price, line.total)
+            )
+        self._audit.append(audit.AuditEntry(self._now, buyer.id, "order.placed", f"order:{number}"))
+        self._tx.publish(OrderChanged(customer=buyer.id, courier=None, order=order))
+
+    def _book(self, order: Order, buyer: accounts.Buyer) -> None:
+        """The order's points, and the account as the next command of the batch is to see it."""
+        balance, entry = buyer.points, buyer.ledger_entries
+        lots = self._lots[buyer.id]
+        if order.points_redeemed:
+            entry += 1
+            balance -= order.points_redeemed
+            self._post(buyer.id, entry, order.order, PointsReason.REDEEMED, -order.points_redeemed)
+            for index, used in oldest_first(lots, order.points_redeemed, self._now):
+                self._uses.append(rewards.UseRow(buyer.id, entry, lots[index].entry, used))
+                lots[index] = lots[index]._replace(remaining=lots[index].remaining - used)
+        if order.points_earned:
+            entry += 1
+            self._post(buyer.id, entry, order.order, PointsReason.EARNED, order.points_earned)
+            lot = rewards.LotRow(buyer.id, entry, self._expiry, unspent(order.points_earned, balance))
+            # Not simply last: a change of the configuration can let new points expire before older ones.
+            insort(lots, lot, key=lambda lot: (lot.expires_at, lot.entry))
+            balance += order.points_earned
+        buyer = buyer._replace(points=balance, order_count=buyer.order_count + 1, ledger_entries=entry)
+        self._buyers[buyer.id] = buyer
+        self._tx.publish(RewardsChanged(buyer.id, self._rules.standing(buyer.points, buyer.order_count)))
+
+    def _post(self, account: AccountId, entry: int, order: OrderId, reason: PointsReason, points: int) -> None:
+        expires_at = self._expiry if reason is PointsReason.EARNED else None
+        self._ledger.append(rewards.LedgerRow(account, entry, order, reason, points, self._now, expires_at))

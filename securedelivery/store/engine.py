@@ -1,0 +1,233 @@
+"""Opening, migrating and reading the database.
+
+One file, one writer, any number of readers: SQLite in WAL mode, where readers see the last commit and neither wait
+for the writer nor hold it up. Other processes (an operator's command beside the running server) may write between two
+of our transactions, so nothing that was read in one is taken for granted in the next.
+"""
+
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.pool import NullPool
+
+from securedelivery.errors import StoreError
+from securedelivery.store.schema import HEAD
+from securedelivery.store.statements import Parameters, Statement
+from securedelivery.store.writer import Writer
+
+BUSY_MILLISECONDS = 1_000
+"""How long SQLite itself waits for another process's lock; the writer tries again until Database.busy_seconds are
+over."""
+
+# NORMAL would lose the last commits with the power; FULL has every commit on disk before it is acknowledged.
+_PRAGMAS = (
+    f"PRAGMA busy_timeout={BUSY_MILLISECONDS}",  # first: the next one may have to wait
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA cache_size=-8000",  # KiB a connection, taken as needed
+)
+
+
+class Transaction:
+    """What one transaction may do: run statements, and publish events that go out if it commits."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.events: list[object] = []
+        self._dialect = connection.dialect.name
+        self._cursor = connection.connection.cursor()
+
+    def rows(self, statement: Statement, parameters: Parameters | None = None) -> list[tuple[Any, ...]]:
+        self._execute(statement, parameters)
+        return self._cursor.fetchall()  # type: ignore[return-value]
+
+    def row(self, statement: Statement, parameters: Parameters | None = None) -> tuple[Any, ...] | None:
+        """The only row, or None."""
+        self._execute(statement, parameters)
+        return self._cursor.fetchone()
+
+    def stream(self, statement: Statement, parameters: Parameters | None = None) -> Iterator[tuple[Any, ...]]:
+        """Row by row, for what may be too long for a list. Use it up before the next statement."""
+        self._execute(statement, parameters)
+        return iter(self._cursor.fetchone, None)
+
+    def write(self, statement: Statement, rows: Sequence[Parameters]) -> None:
+        """Once for each of `rows`, in one call of the driver."""
+        if rows:
+            sql, literals = statement.render(self._dialect)
+            self._cursor.executemany(sql, [literals | row for row in rows] if literals else rows)
+
+    def _execute(self, statement: Statement, parameters: Parameters | None) -> None:
+        sql, literals = statement.render(self._dialect)
+        self._cursor.execute(sql, literals | parameters if parameters else literals)
+
+    def control(self, command: str) -> None:
+        """BEGIN, SAVEPOINT and their ends; the driver is in autocommit mode and adds none of its own."""
+        self._cursor.execute(command)
+
+    def publish(self, happening: object) -> None:
+        """Hand an event to Writer.on_commit, if this command's savepoint stays and the transaction commits."""
+        self.events.append(happening)
+
+
+class Database:
+    """An open database. Close it, or use it in a `with`; closing waits for what is queued."""
+
+    def __init__(self, engine: Engine, path: Path, *, busy_seconds: float) -> None:
+        self.path = path
+        self._engine = engine
+        self._idle: deque[Transaction] = deque()
+        self.writer = Writer(self._transaction, sqlite3.Error, busy_seconds=busy_seconds)
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = True, busy_seconds: float = 10.0) -> Self:
+        """Open `sqlite:///relative/path` or `sqlite:////absolute/path`; make it (mode 0600) and migrate it where
+        needed.
+
+        busy_seconds: how long the writer waits for another process that holds the lock before it refuses as
+        `unavailable`. Raises StoreError, which names the file and what to do. Starts no thread: the writer's starts
+        with its first command.
+        """
+        path = _path(url)
+        _check(path, create=create)
+        engine = create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        event.listen(engine, "connect", _prepare)
+        try:
+            _migrate(engine, path)
+        except (DatabaseError, sqlite3.Error) as error:
+            raise _explained(path, error) from error
+        return cls(engine, path, busy_seconds=busy_seconds)
+
+    def _transaction(self) -> Transaction:
+        return Transaction(self._engine.connect())
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A consistent view of the last commit, in any thread; what is written meanwhile does not show, and nothing
+        waits.
+
+        Keep it short: while it is open, the write-ahead log cannot be taken back into the file and grows.
+        """
+        try:
+            tx = self._idle.pop()
+        except IndexError:
+            tx = self._transaction()
+            tx.control("PRAGMA query_only=ON")
+        try:
+            tx.control("BEGIN")
+            yield tx
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {error}") from error
+        finally:
+            try:
+                tx.control("ROLLBACK")
+            except sqlite3.Error:
+                tx.connection.close()
+            else:
+                self._idle.append(tx)
+
+    def close(self) -> None:
+        """Write what is queued, answer it, and close. Reads must have ended."""
+        self.writer.close()
+        while self._idle:
+            self._idle.pop().connection.close()
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _prepare(connection: sqlite3.Connection, record: object) -> None:  # noqa: ARG001 -- SQLAlchemy's signature
+    for pragma in _PRAGMAS:
+        connection.execute(pragma).close()
+
+
+def _path(url: str) -> Path:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(f"{url!r} is not a database URL; write sqlite:////absolute/path/to/shop.db") from error
+    if parsed.get_backend_name() != "sqlite":
+        raise StoreError(f"{parsed.get_backend_name()} is not supported; write sqlite:////absolute/path/to/shop.db")
+    if not parsed.database or parsed.database == ":memory:":
+        raise StoreError("a database in memory would lose every order; write sqlite:////absolute/path/to/shop.db")
+    return Path(parsed.database).absolute()
+
+
+def _check(path: Path, *, create: bool) -> None:
+    """See that the file is there, ours to write and, if it is new, nobody else's to read."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise StoreError(f"the folder of {path} does not exist; make it: mkdir -p {folder}")
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder; name a file in it, such as {path}/shop.db")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"{folder} cannot be written; SQLite keeps its log there: give this user the right to write it"
+        )
+    if not path.exists():
+        if not create:
+            raise StoreError(f"there is no database {path}; check --database, or let `securedelivery serve` make it")
+        # Before SQLite does it with the umask's mode. Its -wal and -shm files take over the mode of this one.
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise StoreError(f"{path} cannot be read and written by this user; change its owner or mode (0600)")
+
+
+def _migrate(engine: Engine, path: Path) -> None:
+    with engine.connect() as connection:
+        found = _revision(connection, path)
+        if found == HEAD:
+            return
+        from securedelivery.store import migrations  # noqa: PLC0415 -- Alembic takes 10 MiB, and is seldom needed
+
+        if found is not None and not migrations.knows(found):
+            raise StoreError(
+                f"{path} was written by a newer version of this program (revision {found}, this one knows {HEAD});"
+                " update the program, or restore a backup of the time before"
+            )
+        # Under the write lock, and with a second look: another process may be at the same thing.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            if _revision(connection, path) != HEAD:
+                migrations.upgrade(connection)
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+
+
+def _revision(connection: Connection, path: Path) -> str | None:
+    """The schema's revision, or None for a database without tables."""
+    tables = {row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return None
+    if "alembic_version" not in tables:
+        raise StoreError(f"{path} is a database of another program; name another file with --database")
+    return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
+
+
+def _explained(path: Path, error: Exception) -> StoreError:
+    cause = str(error.orig) if isinstance(error, DatabaseError) else str(error)
+    if "not a database" in cause or "malformed" in cause:
+        remedy = "this is not an SQLite database, or a damaged one; name another file, or restore a backup"
+    elif "locked" in cause:
+        remedy = "another process keeps it locked; end that one, then try again"
+    else:
+        remedy = "check the disk (full? mounted read-only?) and the file's owner and mode"
+    return StoreError(f"{path}: {cause}; {remedy}")

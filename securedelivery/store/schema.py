@@ -1,0 +1,240 @@
+"""The tables, as SQLAlchemy Core describes them. Triggers and the full-text index are in the migrations alone.
+
+What must never be is forbidden here where a database can: negative stock, sums that do not add up, an unknown status,
+one idempotency key twice. Money is whole cents, truth is 0 or 1, times are TEXT in the form of model.Timestamp, so
+that text order is time order on every database; strict tables hold SQLite to the types. A change here needs a
+revision in migrations/versions and a new HEAD; tests compare the two.
+"""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from securedelivery.model import OrderStatus, PointsReason, Role
+
+HEAD = "0001"
+"""The revision that this program works with. A constant, so that an up-to-date database is opened without Alembic."""
+
+MAX_INTEGER = 2**53 - 1  # what JSON numbers carry without loss
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _moment(column: str) -> CheckConstraint:
+    return CheckConstraint(f"{column} LIKE '____-__-__T__:__:__.______Z'", name=f"{column}_form")
+
+
+def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
+    known = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({known})", name=f"{column}_known")
+
+
+def _truth(column: str) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN (0, 1)", name=f"{column}_truth")
+
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("username", Text, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    Column("name", Text),
+    Column("email", Text),
+    Column("address", Text),
+    Column("certificate", Text, unique=True),  # the whole spiffe URI
+    Column("password", Text),  # Argon2id in PHC form; NULL: no login by password
+    Column("certificate_required", Integer, nullable=False),
+    Column("disabled", Integer, nullable=False),
+    Column("mail_receipts", Integer, nullable=False),
+    Column("mail_summaries", Integer, nullable=False),
+    Column("mail_missed_chat", Integer, nullable=False),
+    # Sums kept beside what they sum, so that an order needs no scan: orders that count for the tier, and the ledger.
+    Column("order_count", Integer, nullable=False),
+    Column("points", Integer, nullable=False),  # below 0 after a reversal of points already spent
+    Column("ledger_entries", Integer, nullable=False),
+    Column("created_at", Text, nullable=False),
+    _one_of("role", Role),
+    _truth("certificate_required"),
+    _truth("disabled"),
+    CheckConstraint("order_count >= 0", name="order_count_natural"),
+    CheckConstraint("ledger_entries >= 0", name="ledger_entries_natural"),
+    _moment("created_at"),
+    sqlite_strict=True,
+)
+
+products = Table(
+    "products",
+    metadata,
+    Column("id", Integer, primary_key=True),  # the order in which the catalogue is listed
+    Column("sku", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("price", Integer, nullable=False),
+    Column("stock", Integer, nullable=False),
+    Column("active", Integer, nullable=False),
+    CheckConstraint(f"price BETWEEN 0 AND {MAX_INTEGER}", name="price_natural"),
+    CheckConstraint(f"stock BETWEEN 0 AND {MAX_INTEGER}", name="stock_natural"),
+    _truth("active"),
+    sqlite_strict=True,
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of the call's parameters
+    Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("subtotal", Integer, nullable=False),
+    Column("discount", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("points_earned", Integer, nullable=False),
+    Column("points_redeemed", Integer, nullable=False),
+    Column("courier_id", ForeignKey("accounts.id")),
+    Column("delivery_code", Text, nullable=False),
+    Column("placed_at", Text, nullable=False),
+    Column("changed_at", Text, nullable=False),
+    UniqueConstraint("account_id", "idempotency_key"),
+    CheckConstraint("length(fingerprint) = 32", name="fingerprint_length"),
+    CheckConstraint("version >= 1", name="version_positive"),
+    _one_of("status", OrderStatus),
+    CheckConstraint(
+        f"subtotal <= {MAX_INTEGER} AND discount BETWEEN 0 AND subtotal AND total = subtotal - discount", name="sums"
+    ),
+    CheckConstraint("points_earned >= 0 AND points_redeemed >= 0", name="points_natural"),
+    CheckConstraint("length(delivery_code) = 6", name="delivery_code_length"),
+    _moment("placed_at"),
+    _moment("changed_at"),
+    Index(None, "account_id", "id"),  # order.list of a customer, newest first
+    Index(None, "status", "id"),  # order.list of staff by status
+    Index(None, "changed_at"),  # order.list changed_since
+    sqlite_strict=True,
+)
+Index("ix_orders_courier_id", orders.c.courier_id, orders.c.id, sqlite_where=orders.c.courier_id.is_not(None))
+
+order_lines = Table(
+    "order_lines",
+    metadata,
+    Column("order_id", ForeignKey("orders.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),  # 1, 2, 3 ... as the customer named them
+    Column("product_id", ForeignKey("products.id"), nullable=False),  # to whom stock goes back
+    Column("sku", Text, nullable=False),  # sku, name and price as they were at placement
+    Column("name", Text, nullable=False),
+    Column("quantity", Integer, nullable=False),
+    Column("unit_price", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    CheckConstraint("quantity BETWEEN 1 AND 10000", name="quantity_range"),
+    CheckConstraint("unit_price >= 0 AND total = quantity * unit_price", name="sums"),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+# What happened after the placement, which the order itself tells of.
+order_history = Table(
+    "order_history",
+    metadata,
+    Column("order_id", ForeignKey("orders.id"), primary_key=True),
+    Column("entry", Integer, primary_key=True),  # 1, 2, 3 ...
+    Column("status", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("by_id", ForeignKey("accounts.id"), nullable=False),
+    Column("note", Text),
+    _one_of("status", OrderStatus),
+    _moment("at"),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+# Each account has a ledger of its own, its rows side by side: an order touches one page, not a table and two indexes.
+points_ledger = Table(
+    "points_ledger",
+    metadata,
+    Column("account_id", ForeignKey("accounts.id"), primary_key=True),
+    Column("entry", Integer, primary_key=True),  # 1, 2, 3 ... without gaps
+    Column("order_id", ForeignKey("orders.id")),
+    Column("reason", Text, nullable=False),
+    Column("points", Integer, nullable=False),  # what the entry adds to the balance
+    Column("at", Text, nullable=False),
+    Column("expires_at", Text),  # of what was earned or returned
+    _one_of("reason", PointsReason),
+    CheckConstraint("points <> 0", name="points_not_zero"),
+    _moment("at"),
+    _moment("expires_at"),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+# What is left of an entry that gave points; without a row, nothing. The sum over an account is its balance where that
+# is above 0, else 0: a debt is paid from a new lot at once.
+points_lots = Table(
+    "points_lots",
+    metadata,
+    Column("account_id", Integer, primary_key=True),
+    Column("entry", Integer, primary_key=True),
+    Column("expires_at", Text, nullable=False),  # that of the entry
+    Column("remaining", Integer, nullable=False),
+    ForeignKeyConstraint(["account_id", "entry"], ["points_ledger.account_id", "points_ledger.entry"]),
+    CheckConstraint("remaining > 0", name="remaining_positive"),
+    _moment("expires_at"),
+    Index(None, "expires_at"),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+# Which lots a redemption used, so that points given back keep the expiry they had.
+points_uses = Table(
+    "points_uses",
+    metadata,
+    Column("account_id", Integer, primary_key=True),
+    Column("entry", Integer, primary_key=True),  # that used the points
+    Column("lot", Integer, primary_key=True),  # the entry that gave them
+    Column("points", Integer, nullable=False),
+    ForeignKeyConstraint(["account_id", "entry"], ["points_ledger.account_id", "points_ledger.entry"]),
+    ForeignKeyConstraint(
+        ["account_id", "lot"], ["points_ledger.account_id", "points_ledger.entry"], name="fk_points_uses_lot"
+    ),
+    CheckConstraint("points > 0", name="points_positive"),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Text, nullable=False),
+    # By number, not by name: rows cannot change, and a deleted account's name must be able to go.
+    Column("actor_id", ForeignKey("accounts.id")),
+    Column("action", Text, nullable=False),
+    Column("subject", Text),  # "account:5", "order:17"
+    Column("detail", Text),  # a JSON object
+    Column("hash", LargeBinary, nullable=False),
+    CheckConstraint("length(hash) = 32", name="hash_length"),
+    _moment("at"),
+    sqlite_strict=True,
+)

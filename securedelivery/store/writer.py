@@ -1,0 +1,218 @@
+"""One thread that writes: it takes what has queued up, commits once, and only then answers all.
+
+    submit -> queue -> BEGIN IMMEDIATE
+                         SAVEPOINT, consecutive commands of one batch function, RELEASE     (one group)
+                         ...
+                       COMMIT (on disk) -> done(...) for each command -> on_commit(events)
+
+A commit costs an fdatasync, whether it holds one order or a hundred. A Refusal is a result like any other: it is data
+that the batch function returns, and undoes nothing. A batch function that raises has a bug or met a constraint: its
+group is rolled back to the savepoint and run again command by command, so that what fails, fails alone.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from securedelivery.errors import Reason, Refusal, StoreError
+
+if TYPE_CHECKING:
+    from securedelivery.store.engine import Transaction
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+MAX_BATCH = 256
+"""Commands in one transaction. Beyond this a commit's fdatasync is shared by enough, and the first would wait for the
+last."""
+
+MAX_QUEUE = 8_192
+"""Commands waiting. About a second of work: who would wait longer is better told to come back."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Job(NamedTuple):
+    batch: Callable[["Transaction", Sequence[Any]], Sequence[Any]]
+    command: Any
+    done: Callable[[Any], None]
+
+
+class _Busy(Exception):  # noqa: N818 -- a state, turned into a Refusal right here
+    """Another process kept the write lock for too long."""
+
+
+class Writer:
+    """The only one that writes. Its thread starts with the first command and ends with close()."""
+
+    on_commit: Callable[[Sequence[object]], None]
+    """Called on the writer's thread after the commit and after the done() calls, with what the transaction published,
+    in order; never with nothing. Set it before the first command."""
+
+    def __init__(
+        self, connect: Callable[[], "Transaction"], driver_error: type[Exception], *, busy_seconds: float
+    ) -> None:
+        self.on_commit = _nobody
+        self._connect = connect
+        self._driver_error = driver_error
+        self._busy_seconds = busy_seconds
+        self._tx: Transaction | None = None
+        self._jobs: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def submit(
+        self,
+        batch: "Callable[[Transaction, Sequence[C]], Sequence[R | Refusal]]",
+        command: C,
+        done: "Callable[[R | BaseException], None]",
+    ) -> None:
+        """Queue a command; from any thread, without waiting.
+
+        batch: gets commands in the order in which they were submitted, gives one result for each. It may run twice.
+        done: called with the result, a Refusal, a StoreError, or what the batch function raised; on the writer's thread
+        after the commit, or, where the command is not even queued (too many wait: Refusal `unavailable`; closed:
+        StoreError), on the caller's. It must not wait for anything.
+        """
+        with self._changed:
+            refused = self._refusal()
+            if refused is None:
+                self._jobs.append(_Job(batch, command, done))
+                if self._thread is None:
+                    # A daemon, so that a crash elsewhere ends the process; nothing unanswered was promised to anyone.
+                    self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+                    self._thread.start()
+                self._changed.notify()
+        if refused is not None:
+            done(refused)
+
+    def call(self, batch: "Callable[[Transaction, Sequence[C]], Sequence[R | Refusal]]", command: C) -> R:
+        """Submit and wait. Raises what submit() would hand over: Refusal, StoreError, or the batch function's
+        exception.
+        """
+        assert threading.current_thread() is not self._thread, "the writer cannot wait for itself"
+        box: queue.SimpleQueue[R | BaseException] = queue.SimpleQueue()
+        self.submit(batch, command, box.put)
+        outcome = box.get()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def close(self) -> None:
+        """Carry out what is queued, refuse what comes later, and wait for the thread's end."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _refusal(self) -> Refusal | StoreError | None:
+        if self._closing:
+            return StoreError("the database is closed")
+        if len(self._jobs) >= MAX_QUEUE:
+            return Refusal(Reason.UNAVAILABLE, "too much is waiting to be written; try again in a moment")
+        return None
+
+    # What follows runs on the writer's thread alone.
+
+    def _run(self) -> None:
+        while jobs := self._take():
+            self._answer(jobs, *self._outcomes(jobs))
+        self._disconnect()
+
+    def _take(self) -> list[_Job]:
+        """What is queued, at most MAX_BATCH; waits for it. Empty at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._closing)
+            return [self._jobs.popleft() for _ in range(min(len(self._jobs), MAX_BATCH))]
+
+    def _outcomes(self, jobs: list[_Job]) -> tuple[list[Any], Sequence[object]]:
+        """Carry out the jobs in one transaction. Gives their results, one each, and the events."""
+        try:
+            tx = self._begin()
+            outcomes: list[Any] = []
+            for batch, group in groupby(jobs, attrgetter("batch")):
+                outcomes += self._group(tx, batch, [job.command for job in group])
+            tx.control("COMMIT")
+        except _Busy:
+            return [Refusal(Reason.UNAVAILABLE, "the database is in use by another program") for _ in jobs], ()
+        except Exception as error:  # noqa: BLE001 -- logged, and handed to all who wait
+            # Of the transaction as a whole: no disk left, an input/output error. An exception object for each,
+            # because each is raised on a thread of its own.
+            _log.exception("a transaction of %d commands was lost", len(jobs))
+            self._disconnect()
+            outcomes = []
+            for _ in jobs:
+                lost = StoreError(f"nothing was written: {error}")
+                lost.__cause__ = error
+                outcomes.append(lost)
+            return outcomes, ()
+        return outcomes, tx.events
+
+    def _begin(self) -> "Transaction":
+        """A transaction that has the write lock."""
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            if self._tx is None:
+                self._tx = self._connect()
+            self._tx.events = []
+            try:
+                self._tx.control("BEGIN IMMEDIATE")
+            except self._driver_error as error:
+                if "locked" not in str(error):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise _Busy from error
+            else:
+                return self._tx
+
+    def _group(
+        self,
+        tx: "Transaction",
+        batch: "Callable[[Transaction, Sequence[Any]], Sequence[Any]]",
+        commands: list[Any],
+    ) -> Sequence[Any]:
+        published = len(tx.events)
+        tx.control("SAVEPOINT command")
+        try:
+            outcomes = batch(tx, commands)
+            assert len(outcomes) == len(commands), f"{batch}: {len(outcomes)} results for {len(commands)} commands"
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is the answer to one command
+            # Fails where the database has already rolled back everything (a full disk): then the whole transaction is
+            # lost.
+            tx.control("ROLLBACK TO command")
+            tx.control("RELEASE command")
+            del tx.events[published:]
+            if len(commands) == 1:
+                return [error]
+            return [outcome for command in commands for outcome in self._group(tx, batch, [command])]
+        tx.control("RELEASE command")
+        return outcomes
+
+    def _answer(self, jobs: list[_Job], outcomes: Sequence[Any], events: Sequence[object]) -> None:
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            try:
+                job.done(outcome)
+            except Exception:  # noqa: BLE001 -- one caller's bug is not the others'
+                _log.exception("the answer to a command was not delivered")
+        if events:
+            try:
+                self.on_commit(events)
+            except Exception:  # noqa: BLE001 -- logged; the orders stand
+                _log.exception("the events of a transaction were not delivered")
+
+    def _disconnect(self) -> None:
+        if self._tx is not None:
+            self._tx.connection.close()
+            self._tx = None
+
+
+def _nobody(events: Sequence[object]) -> None:
+    """No one listens."""

@@ -1,0 +1,244 @@
+"""Opening a database, and what is said when that does not work."""
+
+import os
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import bindparam, select
+
+from securedelivery.errors import StoreError
+from securedelivery.store import products
+from securedelivery.store.engine import Database
+from securedelivery.store.products import ProductRow
+from securedelivery.store.schema import products as table
+from securedelivery.store.statements import Statement
+
+STOCK = Statement(select(table.c.stock).where(table.c.id == bindparam("number")))
+
+
+def put(database: Database, stock: int, number: int = 1) -> None:
+    row = ProductRow(number, f"SKU-{number}", "A name", "", 100, stock, True)
+    database.writer.call(lambda tx, commands: [products.add(tx, [row]) for _ in commands], None)
+
+
+def stock(database: Database, number: int = 1) -> int | None:
+    with database.read() as tx:
+        found = tx.row(STOCK, {"number": number})
+    return None if found is None else found[0]
+
+
+def test_what_was_written_is_there_after_closing(url: str) -> None:
+    with Database.open(url) as database:
+        put(database, 7)
+    with Database.open(url, create=False) as database:
+        assert stock(database) == 7
+
+
+def test_the_files_are_nobody_elses_to_read(database: Database) -> None:
+    put(database, 1)
+    files = list(database.path.parent.iterdir())
+    assert {file.name for file in files} == {"shop.db", "shop.db-wal", "shop.db-shm"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_commits_reach_the_disk(database: Database) -> None:
+    put(database, 1)
+    tx = database.writer._tx
+    assert tx is not None
+    with database.read() as reader:
+        for connection in (tx.connection, reader.connection):
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+
+
+def test_a_database_at_head_is_opened_without_alembic(url: str) -> None:
+    Database.open(url).close()
+    program = (
+        "import sys; from securedelivery.store.engine import Database;"
+        f"Database.open({url!r}).close(); print('alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_two_at_once_make_one_database(url: str) -> None:
+    failures: list[BaseException] = []
+    ready = threading.Barrier(4)
+
+    def make() -> None:
+        ready.wait()
+        try:
+            Database.open(url).close()
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_reader_sees_one_moment_and_does_not_wait(database: Database) -> None:
+    put(database, 1)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(tx: object, commands: object) -> list[None]:
+        products.take(tx, [(1, 1)])  # type: ignore[arg-type]
+        inside.set()
+        assert go_on.wait(10)
+        return [None]
+
+    writing = threading.Thread(target=database.writer.call, args=(slow, None))
+    with database.read() as tx:
+        before = tx.row(STOCK, {"number": 1})
+        writing.start()
+        assert inside.wait(10)
+        assert stock(database) == 1  # another reader, in the middle of the writer's transaction
+        go_on.set()
+        writing.join()
+        assert tx.row(STOCK, {"number": 1}) == before == (1,)
+    assert stock(database) == 0
+
+
+def test_a_reader_cannot_write(database: Database) -> None:
+    with pytest.raises(StoreError, match=r"shop\.db: attempt to write a readonly database"), database.read() as tx:
+        products.take(tx, [(1, 1)])
+    assert stock(database) is None
+
+
+def test_a_reader_that_fails_leaves_the_next_one_alone(database: Database) -> None:
+    with pytest.raises(KeyError), database.read():
+        raise KeyError
+    assert len(database._idle) == 1
+    with database.read() as tx:
+        tx.control("ROLLBACK")  # no transaction left to end: such a connection is not used again
+    assert len(database._idle) == 0
+    assert stock(database) is None
+
+
+def test_rows_may_come_one_by_one(database: Database) -> None:
+    for number in (1, 2, 3):
+        put(database, number, number)
+    with database.read() as tx:
+        assert [row.stock for row in products.everything(tx)] == [1, 2, 3]
+
+
+def test_a_statement_may_bring_literals(database: Database) -> None:
+    from sqlalchemy import update
+
+    put(database, 5)
+    lower = Statement(update(table).where(table.c.id == bindparam("number")).values(stock=table.c.stock - 2))
+    database.writer.call(lambda tx, commands: [tx.write(lower, [{"number": 1}]) for _ in commands], None)
+    assert stock(database) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("no url at all", "'no url at all' is not a database URL; write sqlite:////absolute/path"),
+        ("postgresql://localhost/shop", "postgresql is not supported; write sqlite:////absolute/path"),
+        ("sqlite://", "a database in memory would lose every order"),
+        ("sqlite:///:memory:", "a database in memory would lose every order"),
+        (
+            "sqlite:////no/such/folder/shop.db",
+            "the folder of /no/such/folder/shop.db does not exist; make it: mkdir -p",
+        ),
+        ("sqlite:////tmp", "/tmp is a folder; name a file in it, such as /tmp/shop.db"),
+    ],
+)
+def test_a_url_that_cannot_be_used(url: str, message: str) -> None:
+    with pytest.raises(StoreError, match=re.escape(message)):
+        Database.open(url)
+
+
+def test_without_create_a_missing_file_stays_missing(url: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"there is no database .*shop\.db; check --database"):
+        Database.open(url, create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database(url: str, tmp_path: Path) -> None:
+    (tmp_path / "shop.db").write_text("sku,name\n" * 500)
+    with pytest.raises(StoreError, match=r"shop\.db: file is not a database; .*name another file, or restore a backup"):
+        Database.open(url)
+
+
+def test_a_database_of_another_program(url: str, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "shop.db") as connection:
+        connection.execute("CREATE TABLE songs (id)")
+    connection.close()
+    with pytest.raises(StoreError, match=r"shop\.db is a database of another program; name another file"):
+        Database.open(url)
+
+
+def test_a_database_of_a_newer_program(url: str, tmp_path: Path) -> None:
+    Database.open(url).close()
+    with sqlite3.connect(tmp_path / "shop.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(
+        StoreError, match=r"shop\.db was written by a newer version .*revision 9999.*update the program"
+    ):
+        Database.open(url)
+
+
+def test_a_database_that_another_process_keeps_locked(url: str, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "shop.db", isolation_level=None)
+    other.execute("PRAGMA journal_mode=WAL")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(
+        StoreError, match=r"shop\.db: database is locked; another process keeps it locked; end that one"
+    ):
+        Database.open(url)
+    other.close()
+    Database.open(url).close()
+
+
+def test_a_migration_that_fails_leaves_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from securedelivery.store import migrations
+
+    upgrade = migrations.upgrade
+
+    def torn(connection: object) -> None:
+        connection.exec_driver_sql("CREATE TABLE half (done)")  # type: ignore[attr-defined]
+        connection.exec_driver_sql("no SQL")  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(migrations, "upgrade", torn)
+    with pytest.raises(StoreError, match=r"shop\.db: near \"no\": syntax error; check the disk"):
+        Database.open(url)
+    monkeypatch.setattr(migrations, "upgrade", upgrade)
+    Database.open(url).close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody with fewer rights")
+@pytest.mark.parametrize(
+    ("mode_of_folder", "mode_of_file", "message"),
+    [
+        (0o777, 0o444, "shop.db cannot be read and written by this user; change its owner or mode (0600)"),
+        (0o755, 0o666, "cannot be written; SQLite keeps its log there: give this user the right to write it"),
+    ],
+)
+def test_a_file_that_is_not_ours(mode_of_folder: int, mode_of_file: int, message: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        Database.open(f"sqlite:///{folder}/shop.db").close()
+        (folder / "shop.db").chmod(mode_of_file)
+        folder.chmod(mode_of_folder)
+        program = (
+            "import os; from securedelivery.store.engine import Database, StoreError\n"
+            "os.setgid(65534); os.setuid(65534)\n"
+            f"try: Database.open('sqlite:///{folder}/shop.db')\n"
+            "except StoreError as error: print(error)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert message in done.stdout
