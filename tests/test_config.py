@@ -51,6 +51,8 @@ def test_lists_and_text_come_from_the_environment() -> None:
         ("[server]\ntrusted_proxies = ['edge']", "server.trusted_proxies"),
         ("[shop]\ncurrency = 'euro'", "shop.currency"),
         ("server = 1", "server"),
+        ("[rewards]\npoint_value = 5", "rewards.point_value"),
+        ("[accounts.logins.name]\nburts = 5\nseconds = 1", "accounts.logins.name.burts"),
         ("[rewards]\nredeemable_percent = 101", "rewards"),
     ],
 )

@@ -21,7 +21,7 @@ from securedelivery.store.accounts import AccountRow
 from securedelivery.store.engine import Database, Transaction
 
 
-class AccountSettings(msgspec.Struct, frozen=True):
+class AccountSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names_file: str | None = None
     """names.txt beside the CA: names that only their certificate can use. None, or a missing file: no such names."""
 

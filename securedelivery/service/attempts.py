@@ -29,7 +29,7 @@ REMEMBERED = 50_000
 most."""
 
 
-class Allowance(msgspec.Struct, frozen=True):
+class Allowance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """burst: attempts at once, seconds: until one more is allowed."""
 
     burst: int
@@ -69,7 +69,7 @@ class Buckets:
         self._full_at.pop(key, None)
 
 
-class LoginLimits(msgspec.Struct, frozen=True):
+class LoginLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address: Allowance = Allowance(60, 5)
     """Failures from one address (IPv6: one /64), whatever the name. An office behind one address has many who
     mistype."""

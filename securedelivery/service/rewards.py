@@ -19,7 +19,7 @@ from securedelivery.store.rewards import LotRow
 MAX_MULTIPLIER = 100  # anything near it is a slip of the pen
 
 
-class Tier(msgspec.Struct, frozen=True):
+class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """orders: from how many on, multiplier: of the points that an order earns."""
 
     name: str
@@ -27,7 +27,7 @@ class Tier(msgspec.Struct, frozen=True):
     multiplier: Decimal
 
 
-class RewardRules(msgspec.Struct, frozen=True):
+class RewardRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The numbers; the defaults are the protocol's. Raises ValueError for numbers that make no sense together."""
 
     cents_per_point: int = 100
