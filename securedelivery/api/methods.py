@@ -327,7 +327,7 @@ class Api:
             return method, self._decoders[request.method].decode(request.params)
         except msgspec.ValidationError as error:
             raise _invalid(str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Refusal.invalid("", f"params cannot be read: {error}") from None
 
 

@@ -12,16 +12,26 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from securedelivery.errors import RemoteProtocolError
-from securedelivery.protocol.certificates import Identity, Trust, account_identity, der, uri_names
-from securedelivery.protocol.frames import AUTH_BLOCK
+from securedelivery.protocol.certificates import (
+    UNREADABLE,
+    Identity,
+    Trust,
+    account_identity,
+    der,
+    load_certificate,
+    uri_names,
+)
+from securedelivery.protocol.frames import AUTH_BLOCK, MAX_AUTH_PLAINTEXT
 
 __all__ = ["Auth", "ClientPolicy", "Credentials", "Transcript", "decode_auth", "encode_auth"]
 
 ECDSA_SECP256R1_SHA256 = 0x0403
 RSA_PSS_RSAE_SHA256 = 0x0804
 MIN_RSA_BITS = 3072  # as strong as P-256 (NIST SP 800-57 part 1, table 2)
+MAX_CHAIN = MAX_AUTH_PLAINTEXT - 2_048  # bytes; leaves room for the lengths and the signature of a 16,000-bit RSA key
 _PSS = padding.PSS(mgf=padding.MGF1(SHA256()), salt_length=32)
 
 SERVER_LABEL = b"securedelivery/1, server CertificateVerify"
@@ -44,13 +54,16 @@ NO_CERTIFICATE = Auth(b"", (), 0, b"")
 class Credentials:
     """A certificate chain (leaf first, without the root) and the leaf's private key.
 
-    Raises UnsupportedKeyError where no scheme fits the key; whether key and leaf match is the loader's to check.
+    Raises ValueError where no scheme fits the key or the chain does not fit AUTH; whether key and leaf match is the
+    loader's to check.
     """
 
     def __init__(self, chain: Sequence[x509.Certificate], key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
         self.chain = encode_chain(chain)
+        if len(self.chain) > MAX_CHAIN:
+            raise ValueError(f"a chain of {len(self.chain)} bytes, where {MAX_CHAIN} fit")
         self.certificates = tuple(chain)
-        self.scheme = _scheme_of(key.public_key())
+        self.scheme = _scheme_of(chain[0])
         self._key = key
 
     def sign(self, content: bytes) -> bytes:
@@ -136,37 +149,38 @@ def _decode_chain(chain: bytes) -> tuple[x509.Certificate, ...]:
         if len(encoded) != length or not length:
             raise RemoteProtocolError("the certificate chain is cut short")
         try:
-            certificates.append(x509.load_der_x509_certificate(encoded))
-        except ValueError as error:
+            certificates.append(load_certificate(encoded))
+        except UNREADABLE as error:
             raise RemoteProtocolError(f"a certificate cannot be read: {error}") from error
     return tuple(certificates)
 
 
 def verify_signature(auth: Auth, content: bytes) -> None:
     """Check the leaf's signature over content. Raises RemoteProtocolError, also for a scheme that is not the key's."""
+    leaf = auth.certificates[0]
     try:
-        key = auth.certificates[0].public_key()
-        if auth.scheme != _scheme_of(key):
+        if auth.scheme != _scheme_of(leaf):
             raise RemoteProtocolError(f"signature scheme {auth.scheme:#06x} does not fit the certificate's key")
+        key = leaf.public_key()
         if isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(auth.signature, content, ec.ECDSA(SHA256()))
         else:
             assert isinstance(key, rsa.RSAPublicKey)
             key.verify(auth.signature, content, _PSS, SHA256())
-    except (InvalidSignature, ValueError) as error:
+    except (InvalidSignature, *UNREADABLE) as error:
         raise RemoteProtocolError(f"the signature over the handshake does not verify: {error}") from error
 
 
-class UnsupportedKeyError(ValueError):
-    """A key that none of the protocol's signature schemes fits."""
-
-
-def _scheme_of(key: object) -> int:
+def _scheme_of(leaf: x509.Certificate) -> int:
+    """The one scheme that fits the leaf's key. Raises ValueError or UnsupportedAlgorithm where none does."""
+    key = leaf.public_key()
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return ECDSA_SECP256R1_SHA256
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
+    # A key that is marked for PSS alone would need a scheme of its own, 0x0809 (RFC 8446, section 4.2.3).
+    plain_rsa = leaf.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5
+    if isinstance(key, rsa.RSAPublicKey) and plain_rsa and key.key_size >= MIN_RSA_BITS:
         return RSA_PSS_RSAE_SHA256
-    raise UnsupportedKeyError(f"the key is neither P-256 nor RSA of {MIN_RSA_BITS} bits or more")
+    raise ValueError(f"the key is neither P-256 nor RSA of {MIN_RSA_BITS} bits or more")
 
 
 @dataclass(frozen=True)

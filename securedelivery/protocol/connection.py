@@ -10,6 +10,7 @@ busy leaves frames where they are. After RemoteProtocolError the connection is b
 again, raises the same error, and the one thing left is send_close(). An instance belongs to one thread at a time.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
@@ -149,7 +150,7 @@ class _Close(msgspec.Struct, frozen=True):
 _close_decoder = msgspec.json.Decoder(_Close)
 
 
-class _Connection:
+class _Connection(ABC):
     """What both sides have in common. now: the aware UTC time, for certificates."""
 
     _receiving_table: _Transitions
@@ -257,14 +258,14 @@ class _Connection:
         self._state = State.BROKEN
         return Truncated()
 
-    def _take_handshake(self, body: bytes) -> Event | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _take_handshake(self, body: bytes) -> Event | None: ...
 
-    def _take_auth(self, auth: Auth) -> Event:
-        raise NotImplementedError
+    @abstractmethod
+    def _take_auth(self, auth: Auth) -> Event: ...
 
-    def _take_message(self, plaintext: bytes) -> Event | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _take_message(self, plaintext: bytes) -> Event | None: ...
 
     def _split(self) -> None:
         result = self._handshake.finish()
@@ -324,8 +325,15 @@ class ServerConnection(_Connection):
         self._outer_leaf = outer_leaf
 
     def send_handshake(self) -> bytes:
-        """The answering handshake message and this server's AUTH."""
-        handshake = self._send_handshake()
+        """The answering handshake message and this server's AUTH.
+
+        Raises RemoteProtocolError where the client's X25519 key is a point of low order, which shows only here.
+        """
+        try:
+            handshake = self._send_handshake()
+        except RemoteProtocolError as error:
+            self._state, self._error = State.BROKEN, error
+            raise
         self._split()
         return handshake + self._seal(FrameKind.AUTH, encode_auth(self._authenticate()))
 

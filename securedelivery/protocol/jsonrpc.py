@@ -69,30 +69,34 @@ class _RequestEnvelope(msgspec.Struct, gc=False):
     params: Raw = NO_PARAMS
 
 
+class _IdEnvelope(msgspec.Struct, gc=False):
+    id: int | str | None = None
+
+
 class _ClientEnvelope(msgspec.Struct, gc=False):
     jsonrpc: Literal["2.0"]
     id: int | str | None = None
     method: str | None = None
     params: Raw = NO_PARAMS
-    result: Raw | UnsetType = UNSET
-    error: ErrorObject | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET  # null is a result
+    error: ErrorObject | None = None
 
 
 _request_decoder = msgspec.json.Decoder(_RequestEnvelope)
+_id_decoder = msgspec.json.Decoder(_IdEnvelope)
+_syntax_decoder = msgspec.json.Decoder(Raw)
 _client_decoder = msgspec.json.Decoder(_ClientEnvelope)
 _encode = msgspec.json.Encoder().encode
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode_request(plaintext: bytes) -> Request:
     """Read what a client sent. Raises MalformedRequest, with the id where a usable one can be read."""
     try:
-        if not plaintext.isascii():
-            plaintext.decode()  # msgspec does not look into strings that it skips
+        _check_utf8(plaintext)
         envelope = _request_decoder.decode(plaintext)
-    except msgspec.ValidationError as error:
-        raise MalformedRequest(Reason.INVALID_REQUEST, str(error), _salvage_id(plaintext)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedRequest(Reason.PARSE_ERROR, f"not JSON: {error}") from None
+    except _UNDECODABLE as error:
+        raise _malformed(plaintext, str(error)) from None
     request_id = envelope.id
     if request_id is UNSET:
         usable = None
@@ -116,28 +120,43 @@ def decode_for_client(plaintext: bytes) -> Response | ErrorResponse | Request:
     Raises RemoteProtocolError: a server that does not speak JSON-RPC cannot be answered.
     """
     try:
+        _check_utf8(plaintext)
         envelope = _client_decoder.decode(plaintext)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNDECODABLE as error:
         raise RemoteProtocolError(f"the server's message is not JSON-RPC: {error}") from error
     if envelope.method is not None:
         return Request(None, envelope.method, envelope.params)
-    if envelope.error is not UNSET:
+    if envelope.error is not None:
         return ErrorResponse(envelope.id, envelope.error)
     if envelope.result is not UNSET and envelope.id is not None:
         return Response(envelope.id, envelope.result)
     raise RemoteProtocolError("the server's message is neither a result nor an error nor a notification")
 
 
-def _salvage_id(plaintext: bytes) -> Id | None:
-    message = msgspec.json.decode(plaintext)
-    request_id = message.get("id") if isinstance(message, dict) else None
-    return request_id if _is_usable(request_id) else None
+def _check_utf8(plaintext: bytes) -> None:
+    if not plaintext.isascii():
+        plaintext.decode()  # msgspec does not look into strings that it skips
 
 
-def _is_usable(request_id: object) -> bool:
+def _malformed(plaintext: bytes, message: str) -> MalformedRequest:
+    """Tell what is no JSON from what is no request: the decoder stops at whichever it meets first."""
+    try:
+        _check_utf8(plaintext)
+        _syntax_decoder.decode(plaintext)
+    except _UNDECODABLE as error:
+        return MalformedRequest(Reason.PARSE_ERROR, f"not JSON: {error}")
+    try:
+        request_id = _id_decoder.decode(plaintext).id
+    except _UNDECODABLE:  # it is no object, or its id is of no usable type
+        request_id = None
+    usable = request_id if _is_usable(request_id) else None
+    return MalformedRequest(Reason.INVALID_REQUEST, message, usable)
+
+
+def _is_usable(request_id: Id | None) -> bool:
     if isinstance(request_id, str):
         return len(request_id.encode()) <= MAX_ID_BYTES
-    return isinstance(request_id, int) and not isinstance(request_id, bool) and -MAX_ID <= request_id <= MAX_ID
+    return request_id is not None and -MAX_ID <= request_id <= MAX_ID
 
 
 def encode_request(request_id: Id, method: str, params: object) -> bytes:

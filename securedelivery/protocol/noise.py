@@ -65,7 +65,7 @@ class CipherState:
         return ciphertext
 
     def decrypt_with_ad(self, ad: bytes, ciphertext: bytes) -> bytes:
-        """Decrypt and count on. Raises RemoteProtocolError for a wrong tag or an exhausted counter, without counting."""
+        """Decrypt and count on. A wrong tag or an exhausted counter is RemoteProtocolError, and is not counted."""
         n = self.n
         if n == MAX_NONCE:
             raise RemoteProtocolError("the receiving counter is exhausted")

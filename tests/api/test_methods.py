@@ -180,6 +180,16 @@ def test_a_bad_parameter_is_named_by_a_json_pointer(alice: Door, params: dict[st
     assert words in refusal.message
 
 
+def test_parameters_that_cannot_be_read_are_refused(door: Door) -> None:
+    for params in (b'{"query":' + b"[" * 990 + b"]" * 990 + b"}", b'{"colour":' + b"[" * 5_000):
+        refusal = door.raw("catalog.list", params)
+        assert isinstance(refusal, Refusal)
+        assert (refusal.reason, refusal.data) in (
+            (Reason.INVALID_PARAMS, {"path": ""}),
+            (Reason.INVALID_PARAMS, {"path": "/query"}),
+        )
+
+
 def test_a_pattern_is_explained_in_words(door: Door) -> None:
     refusal = door.refused("account.create", username="Alice!")
     assert refusal.message == "username: expected 3 to 32 of a-z 0-9 . _ -, starting with a letter"
