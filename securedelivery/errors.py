@@ -4,7 +4,7 @@
      +-- ConfigurationError      a setting is wrong; names the key and the remedy
      +-- ProtocolError
      |    +-- LocalProtocolError     our caller asked for what the protocol forbids: a bug on this side
-     |    +-- RemoteProtocolError    the peer broke the protocol or cannot be trusted; `reason` is the slug for the CLOSE
+     |    +-- RemoteProtocolError    the peer broke the protocol or is not to be trusted; `reason` is the CLOSE slug
      +-- Refusal                 the service said no; `reason` and `data` are those of the protocol's error table
      |    +-- UnknownRefusal         for a reason that this client does not know; `slug` and `code` as they came
      +-- StoreError              the database cannot be opened, migrated or written
@@ -85,7 +85,7 @@ class ProtocolError(SecureDeliveryError):
 
 
 class LocalProtocolError(ProtocolError):
-    """This side tried to send what its state does not allow. Never caused by a peer."""
+    """We tried to send what its state does not allow. Never caused by a peer."""
 
 
 class RemoteProtocolError(ProtocolError):
