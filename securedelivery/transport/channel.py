@@ -1,7 +1,8 @@
 """TLS over memory: raw bytes in, plaintext out, for whoever owns the socket.
 
 One SSLSocket used by two threads crashes CPython 3.11, and a blocking one makes a thread wait for its peer; an
-SSLObject over two MemoryBIOs does neither. A Channel has no lock: it belongs to one thread at a time, and its owner sees to that.
+SSLObject over two MemoryBIOs does neither. A Channel has no lock: it belongs to one thread at a time, and its owner
+sees to that.
 """
 
 import ssl
@@ -73,6 +74,11 @@ class Channel:
             self._tls.write(plaintext)
         except ssl.SSLError as error:
             raise TlsFailure(describe(error)) from error
+
+    @property
+    def has_raw(self) -> bool:
+        """Whether take_raw() has something: reading makes some too, such as the answer to a KeyUpdate."""
+        return self._outgoing.pending > 0
 
     def take_raw(self) -> bytes:
         """What is to go out on the socket, in order."""

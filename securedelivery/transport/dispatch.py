@@ -52,13 +52,16 @@ class Application(Protocol):
         ...
 
     def answer(self, caller: Caller, request: Request) -> Outcome:
-        """INLINE on the I/O thread, READ and SESSION on a worker. Returns what to answer, never raises."""
+        """INLINE on the I/O thread, READ and SESSION on a worker. What it raises becomes an incident."""
         ...
 
     def submit(self, caller: Caller, request: Request, done: Callable[[Outcome], None]) -> None:
-        """WRITE: `done` is called once, from any thread, after the commit or at once for a refusal. Never raises."""
+        """WRITE: `done` is called once, from any thread, after the commit or at once for a refusal.
+
+        What it raises, before `done`, becomes an incident.
+        """
         ...
 
     def incident(self, error: BaseException, doing: str) -> Refusal:
-        """Log a bug; the Refusal tells the peer nothing but the incident's number."""
+        """Log a bug; the Refusal tells the peer nothing but the incident's number. From any thread, never raises."""
         ...

@@ -53,12 +53,13 @@ class IOThread(threading.Thread):
         self._epoll.modify(fd, events)
 
     def add(self, peer: "Peer", fd: int, events: int) -> None:
-        self.peers[fd] = peer
         self._epoll.register(fd, events)
+        self.peers[fd] = peer
 
     def remove(self, fd: int) -> None:
-        del self.peers[fd]
-        self._epoll.unregister(fd)
+        """Also for one that add() did not take."""
+        if self.peers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
 
     def run(self) -> None:
         next_sweep = time.monotonic() + SWEEP_SECONDS

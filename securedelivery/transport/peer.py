@@ -4,6 +4,7 @@ A Peer belongs to its I/O thread. While it handshakes, it is lent to a worker wi
 arithmetic takes a millisecond: `lent` says so, epoll is disarmed (ONESHOT), and the I/O thread only marks it.
 """
 
+import contextlib
 import select
 import socket
 from collections import deque
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from securedelivery.errors import LocalProtocolError, Refusal, RemoteProtocolError
+from securedelivery.errors import Refusal, RemoteProtocolError
 from securedelivery.protocol.connection import (
     CloseReceived,
     HandshakeReceived,
@@ -35,7 +36,7 @@ __all__ = ["Peer"]
 RECEIVE_BYTES = 65_536
 LOW_WATER = 65_536  # unsent bytes from which a connection starts no further request until its client has read
 LINGER_SECONDS = 2.0  # for a peer to take our last words: close() with unread input would send RST and lose them
-ENDING_SECONDS = 5.0  # for requests under way when the connection ends
+ENDING_SECONDS = 5.0  # for requests under way when this side ends the connection
 _READ = select.EPOLLIN | select.EPOLLRDHUP
 
 
@@ -65,7 +66,7 @@ class Peer:
         self._outer_leaf: x509.Certificate | None = None
         self._stage = Stage.HANDSHAKE
         self._lent = False
-        self._doomed: str | None = None
+        self._doomed: tuple[str, str] | None = None  # the reason and the words of an end that came while lent
         self.caller: Caller
         self.account: int | None = None  # the server's directory keeps these two
         self.address_slot: str | None = None
@@ -86,6 +87,7 @@ class Peer:
         self._last_frame = 0.0
         self._frame_since = 0.0
         self._stalled_since = 0.0
+        self._ends_by = 0.0
         self._certificate_ends = float("inf")
         self.deadline = io.now + self._limits.handshake_seconds
 
@@ -97,81 +99,82 @@ class Peer:
     # Readiness
 
     def on_events(self, events: int) -> None:
-        if events & (select.EPOLLIN | select.EPOLLRDHUP):
+        if events & _READ:
             self._receive()
         elif events & (select.EPOLLERR | select.EPOLLHUP):
             self._vanish("reset")
             return
-        if events & select.EPOLLOUT:
+        if events & select.EPOLLOUT and self._stage is not Stage.GONE:
+            self._arm(self._interest & ~select.EPOLLOUT)
             self.flush()
 
     def _receive(self) -> None:
         try:
             raw = self._sock.recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            raw = None
+        except BlockingIOError:  # a false alarm
+            self._arm(self._interest, force=True)
+            return
         except OSError:
             self._vanish("reset")
             return
         stage = self._stage
         if stage is Stage.OPEN:
-            if raw is not None:
-                self._channel.feed(raw)
-                self._pump(fed=True)
+            self._channel.feed(raw)
+            self._pump(fed=True)
         elif stage is Stage.HANDSHAKE:
             self._lend(raw)
-        elif not raw and raw is not None:  # LINGER and ENDING: nothing more is read, only the end is noted
-            if stage is Stage.LINGER:
-                self._gone()
+        elif not raw:  # LINGER: what comes is thrown away, only the end is noted
+            if self._unsent:
+                self._arm(self._interest & ~_READ)  # half-closed: the peer may still take what it asked for
             else:
-                self._arm(self._interest & ~_READ)
+                self._gone()
 
     # Handshake, lent to a worker
 
-    def _lend(self, raw: bytes | None) -> None:
-        if raw is None:
-            self._arm(_READ | select.EPOLLONESHOT, force=True)
-            return
+    def _lend(self, raw: bytes) -> None:
         self._lent = True
-        if not self._server.handshake_workers.submit(lambda: self._io.post(self._returned, *self._step(raw))):
+        if not self._server.handshake_workers.submit(lambda: self._io.post(self._returned, self._step(raw))):
             self._lent = False
-            self._refuse("unavailable: too many handshakes are waiting")
+            self._refuse("internal", "too many handshakes are waiting for a worker")
 
-    def _step(self, raw: bytes) -> tuple[PeerAuthenticated | None, Exception | None]:
-        """One portion of the handshake; on a worker. Returns what the I/O thread has to know."""
-        channel = self._channel
+    def _step(self, raw: bytes) -> PeerAuthenticated | Exception | None:
+        """One portion of the handshake; on a worker. Returns its end, good or bad, or None where more is needed."""
         try:
-            channel.feed(raw)
-            if not self._tls_up:
-                if not channel.handshake():
-                    return None, TlsFailure("the peer hung up") if channel.raw_ended else None
-                self._tls_up = True
-                outer = channel.peer_certificate()
-                self._outer_leaf = x509.load_der_x509_certificate(outer) if outer else None
-                security = self.security
-                self._core = ServerConnection(
-                    security.credentials, security.policy, self._outer_leaf, lambda: datetime.now(UTC)
-                )
-            while True:
-                match self._core.next_event():
-                    case None:
-                        plaintext = channel.read()
-                        if plaintext is None:
-                            return None, None
-                        self._core.receive_data(plaintext)
-                    case HandshakeReceived():
-                        channel.write(self._core.send_handshake())
-                    case PeerAuthenticated() as authenticated:
-                        channel.write(self._core.send_notification("system.welcome", self._welcome(authenticated)))
-                        return authenticated, None
-                    case CloseReceived(reason, message):
-                        return None, PeerRefusedUs(f"the client sent CLOSE {reason}: {message}")
-                    case _:
-                        return None, TlsFailure("the peer hung up during the handshake")
-        except (RemoteProtocolError, TlsFailure, ValueError) as error:
-            return None, error
-        except Exception as error:  # noqa: BLE001 -- handed to the I/O thread, which reports it as an incident
-            return None, error
+            # One that gave way while it waited for a worker must not hold up those behind it.
+            return None if self._doomed else self._advance_handshake(raw)
+        except Exception as error:  # noqa: BLE001 -- handed to the I/O thread, which tells refusals from bugs
+            return error
+
+    def _advance_handshake(self, raw: bytes) -> PeerAuthenticated | None:
+        channel = self._channel
+        channel.feed(raw)
+        if not self._tls_up:
+            if not channel.handshake():
+                return None
+            outer = channel.peer_certificate()
+            self._outer_leaf = x509.load_der_x509_certificate(outer) if outer else None
+            security = self.security
+            self._core = ServerConnection(
+                security.credentials, security.policy, self._outer_leaf, lambda: datetime.now(UTC)
+            )
+            self._tls_up = True
+        core = self._core
+        while True:
+            match core.next_event():
+                case None:
+                    plaintext = channel.read()
+                    if plaintext is None:
+                        return None
+                    core.receive_data(plaintext)
+                case HandshakeReceived():
+                    channel.write(core.send_handshake())
+                case PeerAuthenticated() as authenticated:
+                    channel.write(core.send_notification("system.welcome", self._welcome(authenticated)))
+                    return authenticated
+                case CloseReceived(reason, message):
+                    raise RemoteProtocolError(f"the client sent CLOSE {reason}: {message}", "bye")
+                case _:
+                    raise TlsFailure("the peer hung up during the handshake")
 
     def _welcome(self, authenticated: PeerAuthenticated) -> dict[str, Any]:
         identity = authenticated.identity
@@ -181,24 +184,25 @@ class Peer:
             "server": self._application.server_name,
         }
 
-    def _returned(self, authenticated: PeerAuthenticated | None, error: Exception | None) -> None:
+    def _returned(self, outcome: PeerAuthenticated | Exception | None) -> None:
         """The worker is done with this portion; on the I/O thread."""
         self._lent = False
         if self._stage is Stage.GONE:
             return
-        if isinstance(error, RemoteProtocolError):
-            self._refuse(str(error), error.reason)
-        elif isinstance(error, TlsFailure | PeerRefusedUs | ValueError):
-            self._refuse(str(error))
-        elif error is not None:
-            raise error
-        elif self._doomed is not None:
-            self._refuse(self._doomed)
-        elif authenticated is None:
-            self.touch()
-            self._arm(_READ | select.EPOLLONESHOT, force=True)
-        else:
-            self._open(authenticated)
+        match outcome:
+            case RemoteProtocolError():
+                self._refuse(outcome.reason, str(outcome))
+            case TlsFailure():
+                self._refuse(None, str(outcome))
+            case Exception():
+                raise outcome
+            case _ if self._doomed is not None:
+                self._refuse(*self._doomed)
+            case None:
+                self.touch()
+                self._arm(_READ | select.EPOLLONESHOT, force=True)
+            case authenticated:
+                self._open(authenticated)
 
     def _open(self, authenticated: PeerAuthenticated) -> None:
         identity = authenticated.identity
@@ -206,16 +210,16 @@ class Peer:
         self._opened = self._last_frame = self._io.now
         self.caller = Caller(identity, self.address)
         self._leaf = authenticated.leaf
-        if self._leaf is not None:
-            remaining = (self._leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds()
-            self._certificate_ends = self._io.now + remaining
+        for leaf in self._leaves():
+            remaining = (leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds()
+            self._certificate_ends = min(self._certificate_ends, self._io.now + remaining)
         self._server.opened(self, self._outer_leaf)
         self._schedule()
         self.touch()
         self._arm(_READ, force=True)
-        self.recheck()  # the files may have been reloaded while a worker had this one
-        if self._stage is Stage.OPEN:
-            self._pump()
+        if self._server.security is not self.security:
+            self.recheck()  # the files were reloaded during the handshake
+        self._pump()
 
     # Open: the hot path
 
@@ -229,6 +233,9 @@ class Peer:
                     self._frame_since = 0.0  # it is this side that does not read
                     self._arm(self._interest & ~_READ)
                     return
+                if len(self._frames) >= limits.outstanding_requests:
+                    self._write_out()  # in portions, so that what the client does not take shows in time
+                    continue
                 event = core.next_event()
                 if event is None:
                     plaintext = channel.read()
@@ -240,14 +247,15 @@ class Peer:
                     self._handle(event)
         except RemoteProtocolError as error:
             self._server.log.warning("! protocol error", remote=self.address, reason=error.reason, error=str(error))
-            self._waiting.clear()
             self._finish_ending(error.reason, "the protocol was broken")
             return
         except TlsFailure as error:
-            self._vanish(str(error))
+            self._cut(str(error))
             return
         if self._stage is not Stage.OPEN:
             return
+        if channel.has_raw:
+            self.touch()
         now = self._io.now
         if progress:
             self._last_frame = now
@@ -262,7 +270,7 @@ class Peer:
         if type(event) is Request:
             lane = self._application.lane(event.method)
             if lane is Lane.INLINE and not self._running and not self._waiting:
-                self._answer(event.id, self._application.answer(self.caller, event))
+                self._answer(event.id, self._ask(event))
             else:
                 self._waiting.append((event, lane))
                 self._advance()
@@ -270,10 +278,13 @@ class Peer:
             # In its turn, behind what came before it, would be nicer to no one: it has no effect.
             self._answer(event.id, Refusal(event.reason, event.message), always=True)
         elif isinstance(event, CloseReceived):
-            self.end("bye")
-        elif isinstance(event, Truncated):
-            self._waiting.clear()
-            self._vanish("the connection ended without CLOSE")
+            if event.reason != "bye":
+                self._server.log.info("< CLOSE", remote=self.address, reason=event.reason, message=event.message)
+            # Nothing hurries: the client waits for its answers, or its reset is noticed.
+            self.end("bye", within_seconds=self._limits.idle_seconds)
+        else:
+            assert isinstance(event, Truncated)
+            self._cut("the connection ended without CLOSE")
 
     def _advance(self) -> None:
         """Start what may start: alone, but writes beside writes."""
@@ -286,20 +297,29 @@ class Peer:
             self._start(request, lane)
 
     def _start(self, request: Request, lane: Lane) -> None:
-        application, io, finished = self._application, self._io, self._finished
         if lane is Lane.INLINE:
-            self._answer(request.id, application.answer(self.caller, request))
+            self._answer(request.id, self._ask(request))
             return
         self._running += 1
         self._running_lane = lane
+
+        def done(outcome: Outcome) -> None:
+            self._io.post(self._finished, request.id, outcome)
+
         if lane is Lane.WRITE:
-            application.submit(self.caller, request, lambda outcome: io.post(finished, request.id, outcome))
+            try:
+                self._application.submit(self.caller, request, done)
+            except Exception as error:  # noqa: BLE001 -- a bug of the application costs one answer, not the connection
+                done(self._application.incident(error, "submitting a request"))
         else:
-            caller = self.caller
-            self._server.submit_call(
-                lambda: io.post(finished, request.id, application.answer(caller, request)),
-                lambda busy: io.post(finished, request.id, busy),
-            )
+            self._server.submit_call(lambda: done(self._ask(request)), done)
+
+    def _ask(self, request: Request) -> Outcome:
+        """The application's answer, on this thread."""
+        try:
+            return self._application.answer(self.caller, request)
+        except Exception as error:  # noqa: BLE001 -- as in _start
+            return self._application.incident(error, "answering a request")
 
     def _finished(self, request_id: Id | None, outcome: Outcome) -> None:
         self._running -= 1
@@ -321,15 +341,15 @@ class Peer:
         if request_id is None and not always:
             return
         core = self._core
-        if isinstance(outcome, Refusal):
-            frame = core.send_error(request_id, outcome.reason, outcome.message, outcome.data)
-        else:
-            assert request_id is not None
-            try:
+        try:
+            if isinstance(outcome, Refusal):
+                frame = core.send_error(request_id, outcome.reason, outcome.message, outcome.data)
+            else:
+                assert request_id is not None
                 frame = core.send_result(request_id, outcome)
-            except (LocalProtocolError, TypeError) as error:
-                refusal = self._application.incident(error, "encoding an answer")
-                frame = core.send_error(request_id, refusal.reason, refusal.message, refusal.data)
+        except Exception as error:  # noqa: BLE001 -- it cannot be encoded, or does not fit a frame
+            refusal = self._application.incident(error, "encoding an answer")
+            frame = core.send_error(request_id, refusal.reason, refusal.message, refusal.data)
         self._frames.append(frame)
         if not self._is_dirty:
             self.touch()
@@ -349,10 +369,21 @@ class Peer:
             self._io.dirty.append(self)
 
     def flush(self) -> None:
+        """Write out what there is, then go on with what waited for room."""
         self._is_dirty = False
+        self._write_out()
+        if self._unsent:
+            return
+        if self._stage is Stage.OPEN:
+            if not self._interest & _READ:
+                self._pump()
+        elif self._stage is Stage.LINGER:
+            self._half_close()
+
+    def _write_out(self) -> None:
         if self._stage is Stage.GONE:
             return
-        frames, unsent = self._frames, self._unsent
+        frames = self._frames
         if frames:
             try:
                 self._channel.write(frames[0] if len(frames) == 1 else b"".join(frames))
@@ -361,43 +392,40 @@ class Peer:
                 return
             frames.clear()
         raw = self._channel.take_raw()
-        if unsent:
-            unsent += raw
-            raw = bytes(unsent)
-        if raw:
+        if raw or self._unsent:
             self._send(raw)
-        if self._stage is Stage.LINGER and not self._unsent:
-            try:
-                self._sock.shutdown(socket.SHUT_WR)
-            except OSError:
-                self._gone()
 
     def _send(self, raw: bytes) -> None:
+        """Send raw behind what is unsent, and keep what the socket does not take."""
         unsent = self._unsent
-        try:
-            sent = self._sock.send(raw)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._vanish("reset")
+        data: bytes | bytearray = raw
+        if unsent:
+            unsent += raw
+            data = unsent
+        sent = 0
+        if not self._interest & select.EPOLLOUT:  # else the socket is full, and epoll will say when it is not
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._vanish("reset")
+                return
+        if sent == len(data):
+            unsent.clear()
+            self._stalled_since = 0.0
             return
-        if sent == len(raw):
-            if unsent:
-                unsent.clear()
-                self._stalled_since = 0.0
-                self._arm(self._interest & ~select.EPOLLOUT)
-                if self._stage is Stage.OPEN and not self._interest & _READ:
-                    self._pump()
-            return
-        self._unsent = bytearray(raw[sent:])
+        if unsent:
+            del unsent[:sent]
+        else:
+            unsent += raw[sent:]
         if sent or not self._stalled_since:
             self._stalled_since = self._io.now
             self.deadline = min(self.deadline, self._io.now + self._limits.frame_seconds)
         if self._stage is Stage.HANDSHAKE:
             return  # ONESHOT: the rest goes out with the next step, and a flight fits every socket buffer
-        if len(self._unsent) > self._limits.unsent_bytes:
-            self._server.log.warning("! dropped", remote=self.address, reason="too_slow", unsent=len(self._unsent))
-            self._gone()
+        if len(unsent) > self._limits.unsent_bytes:
+            self._drop()
         else:
             self._arm(self._interest | select.EPOLLOUT)
 
@@ -408,48 +436,72 @@ class Peer:
 
     # Ends
 
-    def end(self, reason: str, message: str = "") -> None:
+    def end(self, reason: str, message: str = "", *, within_seconds: float | None = None) -> None:
         """Take no further requests, answer those under way, then CLOSE. The first reason stands."""
         if self._stage is Stage.HANDSHAKE:
-            self._doomed = f"{reason}: {message}"
+            self._doomed = self._doomed or (reason, message)
             if not self._lent:
-                self._refuse(self._doomed, reason)
+                self._refuse(*self._doomed)
         elif self._stage is Stage.OPEN:
             self._stage = Stage.ENDING
             self._end_reason, self._end_message = reason, message
             self._arm(self._interest & ~_READ)
-            self.deadline = self._io.now + ENDING_SECONDS
-            if not self._running and not self._waiting:
+            self._end_within(ENDING_SECONDS if within_seconds is None else within_seconds)
+            if not self._running:
                 self._finish_ending(reason, message)
+        elif self._stage is Stage.ENDING:
+            self._end_within(min(ENDING_SECONDS, self._ends_by - self._io.now))
+
+    def _end_within(self, seconds: float) -> None:
+        self._ends_by = self._io.now + seconds
+        self._schedule()
 
     def _finish_ending(self, reason: str, message: str) -> None:
         """Say CLOSE and close_notify behind all that was answered, then wait for the peer to hang up."""
-        self._frames.append(self._core.send_close(reason, message))
         self._server.log.info("= closed", remote=self.address, reason=reason, account=self._name())
+        self._frames.append(self._core.send_close(reason, message))
         self._last_words()
 
-    def _refuse(self, why: str, reason: str = "too_slow") -> None:
-        """End during the handshake: with a CLOSE where there are keys, else with what TLS has to say."""
-        self._server.log.warning("! refused", remote=self.address, reason=reason, why=why)
-        if self._tls_up:
+    def _refuse(self, reason: str | None, why: str) -> None:
+        """End during the handshake. reason: for the CLOSE, where there are keys; None where TLS has failed."""
+        self._server.log.warning("! refused", remote=self.address, reason=reason or "tls", why=why)
+        if reason is not None and self._tls_up:
             self._frames.append(self._core.send_close(reason))
         self._last_words()
 
+    def _cut(self, why: str) -> None:
+        """TLS ended without a CLOSE, or broke: what came of the requests before it still goes out, and the alert."""
+        self._server.log.info("= truncated", remote=self.address, why=why, account=self._name())
+        self._last_words()
+
     def _last_words(self) -> None:
-        frames = [frame for frame in self._frames if frame]
+        self._waiting.clear()
+        frames = b"".join(self._frames)
         self._frames.clear()
-        try:
+        with contextlib.suppress(TlsFailure):  # where TLS itself is broken, its alert is all that there is to say
             if frames:
-                self._channel.write(b"".join(frames))
-            if self._tls_up:
-                self._channel.close()
-        except TlsFailure:
-            pass  # TLS itself is broken: its alert is all that there is to say
+                self._channel.write(frames)
+        self._channel.close()
         self._leave()
         self._stage = Stage.LINGER
-        self.deadline = self._io.now + LINGER_SECONDS
-        self._arm(_READ, force=True)
-        self.flush()
+        self._end_within(LINGER_SECONDS)
+        self._arm(_READ | (self._interest & select.EPOLLOUT), force=True)
+        self.touch()
+
+    def _half_close(self) -> None:
+        """All is said."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._gone()
+            return
+        if not self._interest & _READ:  # the peer had already hung up
+            self._gone()
+        self._end_within(LINGER_SECONDS)
+
+    def _drop(self) -> None:
+        self._server.log.warning("! dropped", remote=self.address, reason="too_slow", unsent=len(self._unsent))
+        self._gone()
 
     def _vanish(self, why: str) -> None:
         """The peer is gone, or cannot be talked to."""
@@ -457,8 +509,6 @@ class Peer:
             self._server.log.warning("! refused", remote=self.address, reason="truncated", why=why)
         elif self._stage is not Stage.LINGER:
             self._server.log.info("= truncated", remote=self.address, why=why, account=self._name())
-        if self._lent:
-            self._doomed = why
         self._gone()
 
     def _gone(self) -> None:
@@ -472,15 +522,15 @@ class Peer:
         self.end("draining", "the server is stopping; connect again in a moment")
 
     def collapse(self) -> None:
-        """A bug of ours: CLOSE `internal` if that still works, and out."""
-        if self._stage in (Stage.OPEN, Stage.ENDING):
-            self._waiting.clear()
-            try:
+        """A bug of ours: CLOSE `internal` if that still works, else out without a word. Never raises."""
+        with contextlib.suppress(Exception):
+            if self._stage in (Stage.OPEN, Stage.ENDING):
                 self._finish_ending("internal", "an internal error")
-            except (LocalProtocolError, TlsFailure, OSError):
-                self._gone()
-        else:
-            self._gone()
+                return
+            if self._stage is Stage.HANDSHAKE and not self._lent:
+                self._refuse("internal", "an internal error")
+                return
+        self._gone()
 
     def abandon(self) -> None:
         """Close the socket, without a word."""
@@ -495,7 +545,10 @@ class Peer:
             self._server.moved(self, None)
 
     def _name(self) -> str | None:
-        return str(self.caller.identity.uri) if self._tls_up and self.caller.identity else None
+        return self.caller.identity.uri if self.caller.identity else None
+
+    def _leaves(self) -> list[x509.Certificate]:
+        return [leaf for leaf in (self._leaf, self._outer_leaf) if leaf is not None]
 
     # Time
 
@@ -504,47 +557,49 @@ class Peer:
         now, limits = self._io.now, self._limits
         if self._stage is Stage.HANDSHAKE:
             self.end("too_slow", f"the handshake took longer than {limits.handshake_seconds} s")
-            if self._lent:
-                self._gone()
-        elif self._stage is Stage.LINGER:
-            self._gone()
-        elif self._stage is Stage.ENDING:
-            self._waiting.clear()
-            self._finish_ending(self._end_reason, self._end_message)
         elif self._stalled_since and now - self._stalled_since >= limits.frame_seconds:
-            self._server.log.warning("! dropped", remote=self.address, reason="too_slow", unsent=len(self._unsent))
-            self._gone()
+            self._drop()
+        elif self._stage is Stage.LINGER:
+            if self._unsent:
+                self._schedule()  # it still reads what it asked for
+            else:
+                self._gone()
+        elif self._stage is Stage.ENDING:
+            if now >= self._ends_by:
+                self._finish_ending(self._end_reason, self._end_message)
+            else:
+                self._schedule()
         elif self._frame_since and now - self._frame_since >= limits.frame_seconds:
             self.end("too_slow", f"a frame was not complete within {limits.frame_seconds} s")
         elif now - self._last_frame >= limits.idle_seconds:
             self.end("idle", f"nothing was heard for {limits.idle_seconds} s")
         elif now - self._opened >= limits.connection_seconds:
             self.end("session_expired", f"a connection lives {limits.connection_seconds} s")
-        elif now >= self._certificate_ends:
-            self.recheck()
-            self._schedule()
         else:
-            self._schedule()
+            if now >= self._certificate_ends:
+                self.recheck()
+            if self._stage is Stage.OPEN:
+                self._schedule()
 
     def _schedule(self) -> None:
         limits = self._limits
+        stalled = self._stalled_since + limits.frame_seconds if self._stalled_since else float("inf")
+        if self._stage is not Stage.OPEN:
+            self.deadline = stalled if self._stage is Stage.LINGER and self._unsent else min(self._ends_by, stalled)
+            return
         self.deadline = min(
             self._last_frame + limits.idle_seconds,
             self._opened + limits.connection_seconds,
             max(self._certificate_ends, self._io.now + 1.0),
             self._frame_since + limits.frame_seconds if self._frame_since else float("inf"),
-            self._stalled_since + limits.frame_seconds if self._stalled_since else float("inf"),
+            stalled,
         )
 
     def recheck(self) -> None:
         """Hold both certificates against the clock and the revocation list in force; end what does not stand."""
         trust, now = self._server.security.policy.trust, datetime.now(UTC)
-        for leaf in (self._leaf, self._outer_leaf):
-            slug = trust.standing(leaf, now) if leaf is not None else None
+        for leaf in self._leaves():
+            slug = trust.standing(leaf, now)
             if slug is not None:
                 self.end(slug, "the certificate is no longer accepted")
                 return
-
-
-class PeerRefusedUs(Exception):  # noqa: N818 -- a fact for the log
-    """The client sent CLOSE before it was authenticated: it does not accept this server."""

@@ -1,4 +1,4 @@
-"""Watches the server's files: a changed certificate or revocation list is loaded for new connections, or the old stays."""
+"""Watches the server's files: what has changed is loaded for new connections, or the old stays in force."""
 
 import threading
 from collections.abc import Callable
@@ -63,14 +63,18 @@ class SecurityWatcher(threading.Thread):
                 self._asked = False
                 self._used = state
                 self._reload()
-            if datetime.now(UTC) - self._warned > WARN_AGAIN:
+            now, expires = datetime.now(UTC), self._security.crl_expires
+            if now - self._warned > WARN_AGAIN or (expires is not None and self._warned < expires <= now):
                 self._warn()
 
     def _reload(self) -> None:
         try:
             security = self._load()
         except ConfigurationError as error:
-            self._log.error("! files not reloaded, the old ones stay", error=str(error), hint=error.hint)  # noqa: TRY400
+            self._log.error("! files not reloaded, the old ones stay", error=str(error), hint=error.hint)
+            return
+        except Exception:  # noqa: BLE001 -- a bug must not end the watch
+            self._log.exception("! files not reloaded, the old ones stay")
             return
         self._security = security
         self._use(security)

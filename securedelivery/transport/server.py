@@ -1,13 +1,14 @@
 """The server: an acceptor, I/O threads, workers; limits at the door, drain and reload."""
 
 import contextlib
+import itertools
 import os
 import select
 import socket
 import threading
 import time
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv6Address, ip_address
 
 import msgspec
@@ -18,15 +19,16 @@ from securedelivery.errors import ConfigurationError, Reason, Refusal
 from securedelivery.protocol.certificates import uri_names
 from securedelivery.transport.dispatch import Application
 from securedelivery.transport.io import IOThread
-from securedelivery.transport.peer import Peer
+from securedelivery.transport.peer import ENDING_SECONDS, Peer
 from securedelivery.transport.tls import ServerSecurity
 from securedelivery.transport.workers import Workers
 
 __all__ = ["Limits", "Server"]
 
 BACKLOG = 4_096  # connections that the kernel holds while the acceptor is busy; it lowers this to net.core.somaxconn
-DRAIN_SECONDS = 8.0  # of the 10 that a stop may take; the rest is for the database and the threads
-CUT_SECONDS = 6.0  # then what is still running is no longer waited for
+DRAIN_SECONDS = 8.0  # of the 10 that a stop may take: ENDING_SECONDS, LINGER_SECONDS and the sweeps' delay
+JOIN_SECONDS = 1.0  # for jobs that nobody waits for any more; the rest is for the database
+REPEAT_SECONDS = 60.0  # between two log lines about one lasting trouble
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,10 +59,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Server:
-    """Call start(), then stop() from any thread but its own. application: what answers the requests.
-
-    call_workers: shared with nobody; its queue is bounded by what the connections may have outstanding.
-    """
+    """Call start(), then stop() from any thread but its own. application: what answers the requests."""
 
     def __init__(self, application: Application, security: ServerSecurity, limits: Limits) -> None:
         self.application = application
@@ -69,11 +68,13 @@ class Server:
         self.log = structlog.get_logger("securedelivery.transport")
         # Two handshakes at once keep two cores busy, as OpenSSL lets go of the interpreter.
         self.handshake_workers = Workers("handshake", threads=2, capacity=limits.handshakes)
+        # Of each connection at most one call is on a worker or waits for one.
         self._call_workers = Workers("worker", threads=limits.workers, capacity=limits.connections)
         self._io_threads = [IOThread(f"io-{i}", self._report) for i in range(limits.io_threads)]
         self._listener: socket.socket
         self._acceptor = threading.Thread(target=self._accept_all, name="acceptor")
         self._stop_accepting = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._complain_again = 0.0
         self._lock = threading.Lock()  # for the four tables below
         self._departure = threading.Condition(self._lock)
         self._peers: dict[Peer, IOThread] = {}
@@ -106,18 +107,24 @@ class Server:
         return address, bound_port
 
     def stop(self) -> None:
-        """Accept no more, tell everyone, answer what is under way, close, join every thread; within 10 seconds."""
+        """Accept no more, tell everyone, answer what is under way, close, join every thread; within 10 seconds.
+
+        A worker that is stuck in a call is left behind, with a line in the log.
+        """
         began = time.monotonic()
         os.eventfd_write(self._stop_accepting, 1)
         self._acceptor.join()
         self._listener.close()
-        params = {"seconds": int(CUT_SECONDS)}
+        params = {"seconds": int(ENDING_SECONDS)}
         for peer, io in self._snapshot():
             io.post(peer.drain, params)
         with self._departure:
             self._departure.wait_for(lambda: not self._peers, began + DRAIN_SECONDS - time.monotonic())
-        self._call_workers.stop()
-        self.handshake_workers.stop()
+        ends = time.monotonic() + JOIN_SECONDS
+        for workers in (self.handshake_workers, self._call_workers):
+            stuck = workers.stop(ends - time.monotonic())
+            if stuck:
+                self.log.error("! left behind, still busy", threads=stuck)
         for io in self._io_threads:
             io.stop()
         for io in self._io_threads:
@@ -153,7 +160,7 @@ class Server:
         proxies = self.security.policy.trusted_proxies
         with self._lock:
             self._handshaking.pop(peer, None)
-            if outer_leaf is not None and not proxies.isdisjoint(uri_names(outer_leaf)):
+            if proxies and outer_leaf is not None and not proxies.isdisjoint(uri_names(outer_leaf)):
                 self._release_address(peer)
 
     def moved(self, peer: Peer, account: int | None) -> None:
@@ -191,22 +198,31 @@ class Server:
             peer.address_slot = None
 
     def _accept_all(self) -> None:
+        turns = itertools.cycle(self._io_threads)
         with contextlib.closing(select.epoll()) as poll:
             poll.register(self._stop_accepting, select.EPOLLIN)
             poll.register(self._listener, select.EPOLLIN)
-            turn = 0
             while all(fd != self._stop_accepting for fd, _ in poll.poll()):
-                for _ in range(BACKLOG):
-                    try:
-                        sock, address = self._listener.accept()
-                    except (BlockingIOError, ConnectionAbortedError):
-                        break
-                    except OSError as error:  # out of file descriptors: the kernel keeps the rest until some are free
-                        self.log.error("! cannot accept", error=error.strerror, hint="raise the limit of open files")  # noqa: TRY400
-                        time.sleep(0.05)
-                        break
-                    self._admit(sock, address[0], self._io_threads[turn % len(self._io_threads)])
-                    turn += 1
+                self._accept_waiting(turns)
+
+    def _accept_waiting(self, turns: Iterator[IOThread]) -> None:
+        for _ in range(BACKLOG):
+            try:
+                sock, address = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:  # out of file descriptors: the kernel keeps the rest until some are free
+                if time.monotonic() >= self._complain_again:
+                    self._complain_again = time.monotonic() + REPEAT_SECONDS
+                    hint = "raise the limit of open files"
+                    self.log.error("! cannot accept", error=str(error), hint=hint)  # noqa: TRY400
+                time.sleep(0.05)
+                return
+            try:
+                self._admit(sock, address[0], next(turns))
+            except Exception as error:  # noqa: BLE001 -- a bug costs one connection, not the door
+                sock.close()
+                self.application.incident(error, "admitting a connection")
 
     def _admit(self, sock: socket.socket, address: str, io: IOThread) -> None:
         slot = _slot(address)

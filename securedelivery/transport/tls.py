@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -128,7 +129,7 @@ def load_credentials(certificate: Path, key: Path) -> Credentials:
         ) from error
     try:
         private = load_pem_private_key(_read(key), password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(
             str(key), f"not a PEM private key without password ({error})", "make one with gen_certs.sh"
         ) from error

@@ -1,7 +1,9 @@
 """A bounded pool of threads for what hashes or waits."""
 
+import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 __all__ = ["Workers"]
@@ -13,7 +15,8 @@ class Workers:
     def __init__(self, name: str, *, threads: int, capacity: int) -> None:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._capacity = capacity
-        self._threads = [threading.Thread(target=self._run, name=f"{name}-{i}") for i in range(threads)]
+        # Daemons, so that a job that never ends cannot keep the process from ending.
+        self._threads = [threading.Thread(target=self._run, name=f"{name}-{i}", daemon=True) for i in range(threads)]
 
     def start(self) -> None:
         for thread in self._threads:
@@ -26,12 +29,17 @@ class Workers:
         self._queue.put(job)
         return True
 
-    def stop(self) -> None:
-        """Finish what is queued, then end the threads and join them."""
+    def stop(self, within_seconds: float) -> list[str]:
+        """Forget what is queued, end the threads and join them. Returns the names of those that are stuck in a job."""
+        ends = time.monotonic() + within_seconds
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, ends - time.monotonic()))
+        return [thread.name for thread in self._threads if thread.is_alive()]
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
