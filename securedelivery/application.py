@@ -52,7 +52,9 @@ class Shop:
         accounts = settings.accounts
         if accounts.names_file is None:
             accounts = msgspec.structs.replace(accounts, names_file=str(settings.certs / "names.txt"))
-        self.accounts = Accounts(self.database, utc_now, Passwords(), settings.rewards, accounts)
+        self.accounts = Accounts(
+            self.database, utc_now, Passwords(at_once=settings.limits.password_workers), settings.rewards, accounts
+        )
         self.catalog = Catalog(self.database, settings.shop.currency)
         self.orders = Orders(self.database, utc_now, settings.rewards, settings.shop.currency)
 

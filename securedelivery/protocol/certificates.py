@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from ipaddress import ip_address
 
 from cryptography import x509
@@ -113,10 +114,12 @@ class Trust:
         return names
 
     def _revoked(self, leaf: x509.Certificate) -> bool:
-        return any(
-            crl.issuer == leaf.issuer and crl.get_revoked_certificate_by_serial_number(leaf.serial_number) is not None
-            for crl in self.crls or ()
-        )
+        return (leaf.issuer, leaf.serial_number) in self._revoked_serials
+
+    @cached_property
+    def _revoked_serials(self) -> frozenset[tuple[x509.Name, int]]:
+        # A list is searched from end to end; a reload looks up every open connection.
+        return frozenset((crl.issuer, entry.serial_number) for crl in self.crls or () for entry in crl)
 
 
 def load_certificate(encoded: bytes) -> x509.Certificate:

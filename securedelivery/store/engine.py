@@ -90,7 +90,7 @@ class Database:
         self.writer = Writer(self._transaction, sqlite3.Error, busy_seconds=busy_seconds)
 
     @classmethod
-    def open(cls, url: str, *, create: bool = True, busy_seconds: float = 10.0) -> Self:
+    def open(cls, url: str, *, create: bool = True, busy_seconds: float = 4.0) -> Self:
         """Open `sqlite:///relative/path` or `sqlite:////absolute/path`; make it (mode 0600) and migrate it where
         needed.
 

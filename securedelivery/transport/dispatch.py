@@ -19,6 +19,7 @@ class Lane(Enum):
     READ = "read"  # on a worker, alone
     WRITE = "write"  # in the store's writer; neighbours share a commit, the writer's queue keeps their order
     SESSION = "session"  # on a worker, alone, and may change who is logged in
+    HASHING = "hashing"  # the same, on threads of its own: Argon2 takes memory and time, and reads do not wait for it
 
 
 @dataclass(slots=True)

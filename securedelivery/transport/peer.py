@@ -312,7 +312,7 @@ class Peer:
             except Exception as error:  # noqa: BLE001 -- a bug of the application costs one answer, not the connection
                 done(self._application.incident(error, "submitting a request"))
         else:
-            self._server.submit_call(lambda: done(self._ask(request)), done)
+            self._server.submit_call(lane, lambda: done(self._ask(request)), done)
 
     def _ask(self, request: Request) -> Outcome:
         """The application's answer, on this thread."""

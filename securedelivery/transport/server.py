@@ -17,7 +17,7 @@ from cryptography import x509
 
 from securedelivery.errors import ConfigurationError, Reason, Refusal
 from securedelivery.protocol.certificates import uri_names
-from securedelivery.transport.dispatch import Application
+from securedelivery.transport.dispatch import Application, Lane
 from securedelivery.transport.io import IOThread
 from securedelivery.transport.peer import ENDING_SECONDS, Peer
 from securedelivery.transport.tls import ServerSecurity
@@ -55,7 +55,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     io_threads: int = 1
     """More do not help while Python runs one thread at a time."""
     workers: int = 8
-    """Threads for database reads and password hashes."""
+    """Threads for database reads."""
+    password_workers: int = 2
+    """Threads for password hashes, each of which takes 64 MiB and a whole core for 0.1 s."""
 
 
 class Server:
@@ -70,6 +72,8 @@ class Server:
         self.handshake_workers = Workers("handshake", threads=2, capacity=limits.handshakes)
         # Of each connection at most one call is on a worker or waits for one.
         self._call_workers = Workers("worker", threads=limits.workers, capacity=limits.connections)
+        self._password_workers = Workers("password", threads=limits.password_workers, capacity=limits.connections)
+        self._pools = (self.handshake_workers, self._call_workers, self._password_workers)
         self._io_threads = [IOThread(f"io-{i}", self._report) for i in range(limits.io_threads)]
         self._listener: socket.socket
         self._acceptor = threading.Thread(target=self._accept_all, name="acceptor")
@@ -98,8 +102,8 @@ class Server:
                 "choose an address of this machine and a port that nobody else uses (--listen HOST:PORT)",
             ) from error
         self._listener.setblocking(False)
-        self.handshake_workers.start()
-        self._call_workers.start()
+        for workers in self._pools:
+            workers.start()
         for io in self._io_threads:
             io.start()
         self._acceptor.start()
@@ -121,10 +125,11 @@ class Server:
         with self._departure:
             self._departure.wait_for(lambda: not self._peers, began + DRAIN_SECONDS - time.monotonic())
         ends = time.monotonic() + JOIN_SECONDS
-        for workers in (self.handshake_workers, self._call_workers):
-            stuck = workers.stop(ends - time.monotonic())
-            if stuck:
-                self.log.error("! left behind, still busy", threads=stuck)
+        for workers in self._pools:
+            workers.close()
+        stuck = [name for workers in self._pools for name in workers.join(max(0.1, ends - time.monotonic()))]
+        if stuck:
+            self.log.error("! left behind, still busy", threads=stuck)
         for io in self._io_threads:
             io.stop()
         for io in self._io_threads:
@@ -150,9 +155,10 @@ class Server:
 
     # For peers
 
-    def submit_call(self, job: Callable[[], None], busy: Callable[[Refusal], None]) -> None:
-        """Run job on a worker, or busy at once where too much is waiting."""
-        if not self._call_workers.submit(job):
+    def submit_call(self, lane: Lane, job: Callable[[], None], busy: Callable[[Refusal], None]) -> None:
+        """Run job on one of the lane's workers, or busy at once where too much is waiting."""
+        workers = self._password_workers if lane is Lane.HASHING else self._call_workers
+        if not workers.submit(job):
             busy(Refusal(Reason.UNAVAILABLE, "the server is busy: try again in a moment"))
 
     def opened(self, peer: Peer, outer_leaf: x509.Certificate | None) -> None:

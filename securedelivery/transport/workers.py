@@ -29,14 +29,17 @@ class Workers:
         self._queue.put(job)
         return True
 
-    def stop(self, within_seconds: float) -> list[str]:
-        """Forget what is queued, end the threads and join them. Returns the names of those that are stuck in a job."""
-        ends = time.monotonic() + within_seconds
+    def close(self) -> None:
+        """Forget what is queued, and have the threads end with the job that they are at."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
         for _ in self._threads:
             self._queue.put(None)
+
+    def join(self, within_seconds: float) -> list[str]:
+        """Wait for the threads, after close(). Returns the names of those that are stuck in a job."""
+        ends = time.monotonic() + within_seconds
         for thread in self._threads:
             thread.join(max(0.0, ends - time.monotonic()))
         return [thread.name for thread in self._threads if thread.is_alive()]

@@ -85,7 +85,7 @@ def test_a_stop_ends_in_ten_seconds_whatever_calls_and_peers_do(stage: Stage, lo
     assert stuck.close_reason() == "draining"
     assert stage.application.effects.count("read.ping") == 0
     stage.application.go()
-    assert not stage.server._call_workers.stop(10)
+    assert not stage.server._call_workers.join(10)
 
 
 def test_nothing_is_left_of_a_server(stage: Stage) -> None:
