@@ -1,0 +1,209 @@
+"""How each structure of the protocol looks, as text and as JSON. The writing itself is terminal.py's."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from msgspec import UNSET
+
+from securedelivery.api.messages import Info, Page, Welcome
+from securedelivery.cli.terminal import Column, error, fields, json, line, note, progress, table
+from securedelivery.cli.text import moment, money, quantity
+from securedelivery.client.profile import Found
+from securedelivery.model import Account, Cents, Order, OrderStatus, Product
+
+__all__ = [
+    "account",
+    "error",
+    "info",
+    "json",
+    "line",
+    "note",
+    "order",
+    "orders",
+    "ping",
+    "product",
+    "products",
+    "profile",
+    "progress",
+]
+
+NONE = "-"
+_SETTINGS = {"server": "Server", "ca": "CA", "certificate": "Certificate", "key": "Key", "crl": "Revocation list"}
+_STATUS = {status: status.value.replace("_", " ") for status in OrderStatus}
+
+
+def info(shown: Info, *, as_json: bool) -> None:
+    if as_json:
+        json(shown)
+        return
+    pairs = [("Service", shown.name), ("Version", shown.version), ("Currency", shown.currency)]
+    fields([*pairs, ("Time", moment(shown.time)), *((name, f"{limit:,}") for name, limit in shown.limits.items())])
+
+
+def ping(welcome: Welcome, connected: float, trips: Sequence[float], *, as_json: bool) -> None:
+    """connected, trips: seconds."""
+    if as_json:
+        json({"welcome": welcome, "connect_seconds": connected, "round_trip_seconds": trips})
+        return
+    line(f"connected to {welcome.server} in {connected * 1000:.1f} ms, as {welcome.identity or 'nobody yet'}")
+    for trip in trips:
+        line(f"round trip {trip * 1000:.1f} ms")
+
+
+def account(shown: Account, *, as_json: bool) -> None:
+    if as_json:
+        json(shown)
+        return
+    fields(
+        [
+            ("Account", shown.username),
+            ("Role", shown.role.value),
+            ("Name", shown.name or NONE),
+            ("E-mail", shown.email or NONE),
+            ("Address", shown.address or NONE),
+            ("Certificate", shown.certificate or NONE),
+            ("Password", "set" if shown.has_password else NONE),
+            ("Orders", f"{shown.order_count:,}"),
+            ("Points", f"{shown.points:,}"),
+            ("Tier", shown.tier),
+            ("Since", moment(shown.created_at)),
+        ]
+    )
+
+
+def products(shown: Sequence[Product], following: str | None, *, as_json: bool) -> None:
+    """following: the cursor of what comes next, None at the end."""
+    if as_json:
+        json(Page(list(shown), following))
+        return
+    columns = [Column("SKU"), Column("Product", wide=True), Column("Price", right=True), Column("Stock", right=True)]
+    rows = [[one.sku, one.name, money(one.price, one.currency), f"{one.stock:,}"] for one in shown]
+    if not all(one.active for one in shown):
+        columns.append(Column("Sold"))
+        for row, one in zip(rows, shown, strict=True):
+            row.append("yes" if one.active else "no")
+    table(columns, rows)
+    _more(following)
+
+
+def product(shown: Product, *, as_json: bool) -> None:
+    if as_json:
+        json(shown)
+        return
+    fields(
+        [
+            ("SKU", shown.sku),
+            ("Product", shown.name),
+            ("Description", shown.description or NONE),
+            ("Price", money(shown.price, shown.currency)),
+            ("Stock", f"{shown.stock:,}"),
+        ]
+    )
+
+
+def orders(shown: Sequence[Order], following: str | None, *, as_json: bool) -> None:
+    """Newest first. following: the cursor of the older ones, None at the end."""
+    if as_json:
+        json(Page(list(shown), following))
+        return
+    columns = [
+        Column("Order", right=True),
+        Column("Placed"),
+        Column("Status"),
+        Column("Products", wide=True),
+        Column("Total", right=True),
+    ]
+    table(
+        columns,
+        [
+            [
+                str(one.order),
+                moment(one.placed_at),
+                _STATUS[one.status],
+                ", ".join(f"{line.quantity} x {line.sku}" for line in one.lines),
+                money(one.total, one.currency),
+            ]
+            for one in shown
+        ],
+    )
+    _more(following)
+
+
+def order(shown: Order, *, as_json: bool) -> None:
+    if as_json:
+        json(shown)
+        return
+    head = [
+        ("Order", str(shown.order)),
+        ("Status", _STATUS[shown.status]),
+        ("Placed", moment(shown.placed_at)),
+        ("Address", shown.address),
+    ]
+    if shown.courier is not None:
+        head.append(("Courier", shown.courier))
+    if shown.delivery_code is not UNSET:
+        head.append(("Delivery code", f"{shown.delivery_code} (for the courier, when the parcel is in your hands)"))
+    fields(head)
+    line()
+    table(
+        [
+            Column("Quantity", right=True),
+            Column("SKU"),
+            Column("Product", wide=True),
+            Column("Each", right=True),
+            Column("Total", right=True),
+        ],
+        [
+            [
+                str(one.quantity),
+                one.sku,
+                one.name,
+                money(one.unit_price, shown.currency),
+                money(one.total, shown.currency),
+            ]
+            for one in shown.lines
+        ],
+    )
+    line()
+    fields(_sums(shown))
+    if len(shown.history) > 1:
+        line()
+        table(
+            [Column("When"), Column("Status"), Column("By"), Column("Note", wide=True)],
+            [[moment(one.at), _STATUS[one.status], one.by, one.note or ""] for one in shown.history],
+        )
+
+
+def _sums(shown: Order) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    if shown.discount:
+        points = f" ({quantity(shown.points_redeemed, 'point')})" if shown.points_redeemed else ""
+        pairs += [
+            ("Subtotal", money(shown.subtotal, shown.currency)),
+            ("Discount", money(Cents(-shown.discount), shown.currency) + points),
+        ]
+    pairs.append(("Total", money(shown.total, shown.currency)))
+    if shown.points_earned:
+        pairs.append(("Earned", quantity(shown.points_earned, "point")))
+    return pairs
+
+
+def _more(following: str | None) -> None:
+    if following is not None:
+        note(f"There are more: --limit NUMBER, or go on with --after {following}")
+
+
+def profile(file: Path, shown: Mapping[str, Found], *, as_json: bool) -> None:
+    """shown: each setting with its source."""
+    if as_json:
+        json({"file": str(file), **{name: one.value for name, one in shown.items()}})
+        return
+    sources = {"flag": "flag", "file": "profile", "folder": "found beside the profile", "default": "default"}
+    table(
+        [Column("Setting"), Column("Value", wide=True), Column("From")],
+        [
+            [_SETTINGS[name], one.value or NONE, sources.get(one.source, one.source) if one.source else ""]
+            for name, one in shown.items()
+        ],
+    )
+    note(f"The profile is {file}" if file.exists() else f"There is no profile yet ({file})")

@@ -1,0 +1,140 @@
+"""What a command needs of the service: profile, connection, login."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from securedelivery.errors import ConfigurationError, ConnectionFailure, Reason, Refusal
+
+if TYPE_CHECKING:
+    from securedelivery.client import Client, Profile
+    from securedelivery.client.profile import Found
+
+__all__ = ["Advised", "Service"]
+
+TIMEOUT_SECONDS = 30.0
+USER = "SECUREDELIVERY_USER"
+PASSWORD = "SECUREDELIVERY_PASSWORD"  # noqa: S105 -- the name of a variable
+
+
+class Advised(Refusal):
+    """A refusal that the command understands better than a table by reasons could. hint: what to do."""
+
+    def __init__(self, refusal: Refusal, message: str, hint: str) -> None:
+        super().__init__(refusal.reason, message, **refusal.data)
+        self.hint = hint
+
+
+class Service:
+    """Connects when a command asks for it, and says goodbye at its end.
+
+    flags: server, ca, certificate, key, crl as on the command line. Nothing is imported for the network before.
+    """
+
+    def __init__(self, flags: Mapping[str, str | None], *, user: str | None, timeout_seconds: float | None) -> None:
+        self._flags = flags
+        self._user = user or os.environ.get(USER) or None
+        self._timeout_seconds = TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    @property
+    def user(self) -> str | None:
+        """--user or SECUREDELIVERY_USER."""
+        return self._user
+
+    def settings(self) -> "dict[str, Found]":
+        """The profile's, each with its source."""
+        from securedelivery.client.profile import Profile  # noqa: PLC0415 -- each command pays for what it uses
+
+        return Profile.search(flags=self._flags)
+
+    def profile(self) -> "Profile":
+        from securedelivery.client.profile import Profile  # noqa: PLC0415
+
+        return Profile.load(flags=self._flags)
+
+    def client(self) -> "Client":
+        """Connected, nobody logged in. Raises what connecting raises, ConnectionFailure for a bad file."""
+        if self._client is None:
+            profile = self.profile()
+            from securedelivery.client import Client  # noqa: PLC0415 -- cryptography, 70 ms
+
+            seconds = self._timeout_seconds
+            client = Client(profile, timeout_seconds=seconds, handshake_seconds=min(10.0, seconds))
+            try:
+                client.connect()
+            except ConfigurationError as error:
+                raise ConnectionFailure(str(error), error.hint) from error
+            self._client = client
+        return self._client
+
+    def customer(self) -> "Client":
+        """Connected and logged in: as the certificate says, else as --user with a password."""
+        if self.profile().certificate is not None:
+            return self._by_certificate()
+        user = self._require_user()
+        word = password(f"Password for {user}: ")
+        client = self.client()
+        client.login(user, word)
+        return client
+
+    def _by_certificate(self) -> "Client":
+        client = self.client()
+        name = self.identity_name()
+        if name is not None and self._user is not None and self._user != name:
+            raise ConfigurationError("--user", f"the certificate is for {name}", "leave out --user, or the certificate")
+        try:
+            client.login_certificate()
+        except Refusal as refusal:
+            if refusal.reason is Reason.BAD_CREDENTIALS:
+                message = f"there is no account yet for {name or 'this certificate'}"
+                raise Advised(refusal, message, "open one: securedelivery account create") from refusal
+            raise
+        return client
+
+    def identity_name(self) -> str | None:
+        """The account's name in the certificate, as the server has read it; None without one. Connects."""
+        identity = self.client().welcome.identity
+        return None if identity is None else identity.rpartition("/")[2]
+
+    def _require_user(self) -> str:
+        if self._user is None:
+            raise ConfigurationError(
+                "--user",
+                "who are you? There is neither a certificate nor a name",
+                "securedelivery profile set --certificate FILE, or: --user NAME",
+            )
+        return self._user
+
+
+def password(question: str, *, twice: bool = False) -> str:
+    """SECUREDELIVERY_PASSWORD, or asked on the terminal. Raises ConfigurationError where there is neither."""
+    given = os.environ.get(PASSWORD)
+    if given is not None:
+        return given
+    import getpass  # noqa: PLC0415
+
+    if not _has_terminal():
+        raise ConfigurationError("password", "there is no terminal to ask for it", f"set {PASSWORD}")
+    word = getpass.getpass(question)
+    if twice and getpass.getpass("The same again: ") != word:
+        raise ConfigurationError("password", "the two were not the same", "try again")
+    return word
+
+
+def _has_terminal() -> bool:
+    with contextlib.suppress(OSError), Path("/dev/tty").open("rb"):
+        return True
+    return False
