@@ -2,7 +2,8 @@
 
 Locks. `_lock` guards core, channel, the bytes not yet sent and the table of calls; it is never held while waiting for
 the network, so the reader always gets on and a server that waits for us to read is read. Callers put their bytes on the
-socket themselves as far as it takes them; the reader sends the rest.
+socket themselves as far as it takes them; the reader sends the rest. A signal (Ctrl-C) can strike a caller between any
+two steps of that; then nobody knows what has been encrypted and sent, and the connection is given up.
 
 The reader also sends system.ping after `ping_seconds` without a request, and gives up on a server that does not answer
 it. It sleeps in select() and wakes for the socket, bytes to send, a close, and the next ping: nothing is polled.
@@ -15,24 +16,22 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from msgspec import Raw
 
 from securedelivery.client import diagnosis
+from securedelivery.client.answers import Reply, refusal
 from securedelivery.client.deadline import Deadline
 from securedelivery.client.handshake import RECEIVE_BYTES, OpenLine
 from securedelivery.errors import (
     ConnectionFailure,
     LocalProtocolError,
     PeerClosed,
-    Reason,
-    Refusal,
     RemoteProtocolError,
-    UnknownRefusal,
 )
 from securedelivery.protocol.connection import CloseReceived, Event, Truncated
-from securedelivery.protocol.jsonrpc import ErrorObject, ErrorResponse, Id, Request, Response
+from securedelivery.protocol.jsonrpc import ErrorResponse, Id, Request, Response
 from securedelivery.transport.channel import TlsFailure
 
 __all__ = ["PING_SECONDS", "Connection"]
@@ -42,27 +41,10 @@ PONG_SECONDS = 30.0  # for the answer: then the other side, or the way to it, is
 OUTSTANDING = 32  # calls; with more unanswered the server reads no further
 CLOSE_SECONDS = 2.0  # for the server to answer our CLOSE, and to hang up
 
-_REASONS = {reason.slug: reason for reason in Reason}
+# What a request that cannot be sent raises, before anything was encrypted.
+_HARMLESS = (ConnectionFailure, LocalProtocolError, TypeError, ValueError, OverflowError, RecursionError)
 
-
-class _Reply:
-    """The answer to one call, once it is there."""
-
-    __slots__ = ("_arrived", "outcome")
-
-    def __init__(self) -> None:
-        self._arrived = threading.Event()
-        self.outcome: Raw | Exception
-
-    def set(self, outcome: Raw | Exception) -> None:
-        self.outcome = outcome
-        self._arrived.set()
-
-    def wait(self, seconds: float) -> bool:
-        return self._arrived.wait(seconds)
-
-
-_Arrival = Request | tuple[_Reply, Raw | Exception]
+_Arrival = Request | tuple[Reply, Raw | Exception]
 """A notification, or the answer to a call."""
 
 
@@ -90,14 +72,15 @@ class Connection:
         self._ping_seconds = ping_seconds
         self._lock = threading.Lock()
         self._unsent = bytearray()
-        self._calls: dict[Id, _Reply] = {}
+        self._calls: dict[Id, Reply] = {}
         self._ids = itertools.count(1)
         self._places = threading.BoundedSemaphore(OUTSTANDING)
         self._failure: ConnectionFailure | None = None
         self._closing = False
+        self._spoiled = False  # interrupted amid sending: nothing that makes sense can follow
         self._ended = threading.Event()
         self._last_sent = time.monotonic()
-        self._pong: _Reply | None = None
+        self._pong: Reply | None = None
         self._pong_deadline = Deadline(PONG_SECONDS)
         self._alarm, self._bell = socket.socketpair()
         self._alarm.setblocking(False)
@@ -124,7 +107,7 @@ class Connection:
         if not self._places.acquire(timeout=deadline.remaining()):
             raise self._no_answer(method, deadline)
         try:
-            with self._lock:
+            with self._lock, self._giving_up_if_interrupted():
                 request_id, reply = self._ask(method, params)
             if not reply.wait(deadline.remaining()):
                 with self._lock:
@@ -138,7 +121,7 @@ class Connection:
 
     def close(self) -> None:
         """CLOSE bye, the server's CLOSE, close_notify; then the reader is joined. At most a few seconds."""
-        with self._lock:
+        with self._lock, self._giving_up_if_interrupted():
             if self._failure is None and not self._closing:
                 self._closing = True
                 with contextlib.suppress(TlsFailure):
@@ -159,14 +142,26 @@ class Connection:
 
     # With the lock held
 
-    def _ask(self, method: str, params: object) -> tuple[int, _Reply]:
+    @contextlib.contextmanager
+    def _giving_up_if_interrupted(self) -> Iterator[None]:
+        try:
+            yield
+        except _HARMLESS:
+            raise
+        except BaseException:
+            self._spoiled = True
+            self._end(ConnectionFailure("a call was interrupted while it was sent", "call again", temporary=True))
+            self._ring()
+            raise
+
+    def _ask(self, method: str, params: object) -> tuple[int, Reply]:
         if self._failure is not None:
             raise _again(self._failure)
         if self._closing:
             raise ConnectionFailure("this connection was closed by this program")
         request_id = next(self._ids)
         frame = self._core.send_request(request_id, method, params)
-        reply = self._calls[request_id] = _Reply()
+        reply = self._calls[request_id] = Reply()
         self._last_sent = time.monotonic()
         try:
             self._channel.write(frame)
@@ -236,7 +231,7 @@ class Connection:
                     raise RemoteProtocolError(f"the server could not read a request: {event.error.message}")
                 reply = self._calls.pop(event.id, None)
                 if reply is not None:
-                    arrivals.append((reply, _refusal(event.error)))
+                    arrivals.append((reply, refusal(event.error)))
             case Request():
                 arrivals.append(event)
             case CloseReceived():
@@ -335,11 +330,13 @@ class Connection:
 
     def _say_goodbye(self, reason: str) -> None:
         """Last words and close_notify, then wait for the server to hang up: closing earlier could reset them away."""
+        raw = b""
         with self._lock:
-            with contextlib.suppress(TlsFailure):
-                self._channel.write(self._core.send_close(reason))  # nothing where it has been said already
-            self._channel.close()
-            raw = bytes(self._unsent) + self._channel.take_raw()
+            if not self._spoiled:
+                with contextlib.suppress(TlsFailure):
+                    self._channel.write(self._core.send_close(reason))  # nothing where it has been said already
+                self._channel.close()
+                raw = bytes(self._unsent) + self._channel.take_raw()
             self._unsent.clear()
         deadline = Deadline(CLOSE_SECONDS)
         with contextlib.suppress(OSError):
@@ -354,20 +351,6 @@ class Connection:
     def _ring(self) -> None:
         with contextlib.suppress(OSError):  # full: it is awake anyway; closed: it is over
             self._bell.send(b"!")
-
-
-def _refusal(error: ErrorObject) -> Refusal:
-    data = dict(error.data)
-    slug = str(data.pop("reason", ""))
-    reason = _REASONS.get(slug)
-    if reason is None:
-        return UnknownRefusal(slug, error.code, error.message, **_keywords(data))
-    return Refusal(reason, error.message, **_keywords(data))
-
-
-def _keywords(data: dict[str, object]) -> dict[str, object]:
-    """Without the names that the constructors have themselves: a server can send anything."""
-    return {name: value for name, value in data.items() if name not in ("self", "reason", "message", "slug", "code")}
 
 
 def _again(failure: ConnectionFailure) -> ConnectionFailure:

@@ -1,0 +1,134 @@
+"""`securedelivery` as people run it: a process, an empty home folder, a real server."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from certificate_authority import CertificateAuthority
+from end_to_end.server_process import ServerProcess
+
+SECONDS = 60.0
+
+CATALOG = """\
+sku,name,description,price,stock,active
+CPU-1,A small processor,Six cores,99.00,50,1
+CPU_2,A larger processor,Eight cores,1234.50,50,1
+GPU-1,A graphics card,Sixteen gigabytes,2500.00,3,1
+OLD-1,What was sold once,Gone,5.00,1,0
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one command did."""
+
+    stdout: str
+    stderr: str
+    code: int
+
+
+@dataclass
+class Shell:
+    """Somebody's computer: a home folder and an environment."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, given: str = "", **variables: str) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "securedelivery", *arguments],
+            input=given, capture_output=True, text=True, timeout=SECONDS, check=False,
+            env={**self.environment, **variables}, cwd=self.home, start_new_session=True,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr
+        return Done(done.stdout, done.stderr, done.returncode)
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "securedelivery", *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**self.environment, **variables}, cwd=self.home, start_new_session=True,
+        )  # fmt: skip
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SECUREDELIVERY_", "XDG_"))}
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
+        kept.pop(name, None)
+    return {**kept, "HOME": str(home), "TZ": "UTC", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """Nothing is known here yet."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return Shell(home, clean_environment(home))
+
+
+@dataclass(frozen=True)
+class Shop:
+    ca: CertificateAuthority
+    folder: Path
+    required: str
+    optional: str
+
+    def certificate(self, name: str) -> Path:
+        """NAME.crt, with NAME.key beside it."""
+        path = self.folder / f"{name}.crt"
+        if not path.exists():
+            self.ca.client(name).write(path, path.with_suffix(".key"))
+        return path
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Two servers: one that requires certificates, and one that does not."""
+    ca = CertificateAuthority()
+    folder = tmp_path_factory.mktemp("shop")
+    certs = ca.write(folder / "certs")
+    (folder / "catalog.csv").write_text(CATALOG)
+    with (
+        _server(folder / "required", certs, "required") as required,
+        _server(folder / "optional", certs, "optional") as optional,
+    ):
+        addresses = [f"{host}:{port}" for host, port in (required.address, optional.address)]
+        yield Shop(ca, certs, *addresses)
+
+
+def _server(folder: Path, certs: Path, policy: str) -> ServerProcess:
+    folder.mkdir()
+    settings = {"server": {"client_certificates": policy}}
+    return ServerProcess(folder, certs, settings, catalog=certs.parent / "catalog.csv")
+
+
+@pytest.fixture
+def customer(shell: Shell, shop: Shop) -> Callable[[str], Shell]:
+    """A shell with the profile of a customer with that certificate, without an account."""
+
+    def make(name: str) -> Shell:
+        shell.environment |= {
+            "SECUREDELIVERY_SERVER": shop.required,
+            "SECUREDELIVERY_CA": str(shop.folder / "ca.crt"),
+            "SECUREDELIVERY_CERT": str(shop.certificate(name)),
+            "SECUREDELIVERY_CRL": str(shop.folder / "crl.pem"),
+        }
+        return shell
+
+    return make
+
+
+def settled(text: str, replaced: Mapping[str, str]) -> str:
+    """Without what differs from run to run."""
+    for this, that in replaced.items():
+        text = text.replace(this, that)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "AT-SOME-MINUTE--", text)
+    text = re.sub(r"^(Order +)\d+", r"\1NUMBER", text)
+    text = re.sub(r"(Delivery code  )\d{6}", r"\1CODE", text)
+    text = re.sub(r"--after \S+", "--after CURSOR", text)
+    return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "KEY", text)
