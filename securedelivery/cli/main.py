@@ -36,7 +36,7 @@ _COMMANDS = {
     "order": _Entry("order:app", "Place orders and see them."),
     "info": _Entry("shop:app", "The service and its limits.", group=False),
     "ping": _Entry("shop:app", "Try the connection.", group=False),
-    "serve": _Entry("operators:serve", "For operators: run the server.", server=True),
+    "serve": _Entry("operators:server", "For operators: run the server.", group=False, server=True),
     "admin": _Entry("operators:admin", "For operators: accounts and catalog.", server=True),
 }
 
@@ -95,7 +95,7 @@ _app = typer.Typer(
         "profile set --server shop.example.org:5555 --ca ca.crt --cert alice.crt",
         'account create --address "1 Main Street, Springfield"',
         "catalog graphics",
-        "order place GPU-RTX-5070:2",
+        "order place GPU-NV-5070:2",
         "order list",
     )
     + "\n\nExit codes: 0 done, 1 refused by the service, 2 wrong usage, 3 no connection or certificate not accepted.",

@@ -1,7 +1,7 @@
 """The operator's commands: `serve`, and `admin ...`, which work on the database beside a running server."""
 
+import io
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +11,7 @@ import typer
 
 from securedelivery.application import Shop
 from securedelivery.application import serve as run_server
-from securedelivery.cli import output
+from securedelivery.cli import options, output
 from securedelivery.config import Settings, load
 from securedelivery.errors import ConfigurationError, Reason, Refusal
 from securedelivery.model import Product, Role
@@ -21,8 +21,8 @@ from securedelivery.telemetry import configure_logging
 Config = Annotated[Path | None, typer.Option(help="Settings, a TOML file.", metavar="FILE")]
 DatabaseUrl = Annotated[str | None, typer.Option(help="For example sqlite:///shop.db.", metavar="URL")]
 Certs = Annotated[str | None, typer.Option(help="The folder of gen_certs.sh.", metavar="DIR")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+server = typer.Typer()
 admin = typer.Typer(help="Work on the shop's database, also beside a running server.", no_args_is_help=True)
 account = typer.Typer(help="Accounts.", no_args_is_help=True)
 catalog = typer.Typer(help="The catalog.", no_args_is_help=True)
@@ -30,7 +30,12 @@ admin.add_typer(account, name="account")
 admin.add_typer(catalog, name="catalog")
 
 
+@server.command(
+    "serve",
+    epilog=options.examples("serve --catalog catalog.csv", "serve --config shop.toml --listen 127.0.0.1:0"),
+)
 def serve(
+    *,
     config: Config = None,
     listen: Annotated[str | None, typer.Option(help="Where; port 0 takes a free one.", metavar="HOST:PORT")] = None,
     certs: Certs = None,
@@ -42,14 +47,7 @@ def serve(
         Path | None, typer.Option("--catalog", help="Fill an empty catalog from this file.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Run the server until SIGTERM or Ctrl-C; SIGHUP reloads certificates and the revocation list.
-
-    Examples:
-
-      securedelivery serve --catalog catalog.csv
-
-      securedelivery serve --config shop.toml --listen 127.0.0.1:0
-    """
+    """Run the server until SIGTERM or Ctrl-C; SIGHUP reloads certificates and the revocation list."""
     settings = _settings(
         config,
         {
@@ -67,9 +65,15 @@ def _announce(host: str, port: int) -> None:
     output.line(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}")
 
 
-@account.command("create")
+@account.command(
+    "create",
+    epilog=options.examples(
+        "admin account create sam --role agent", "admin account create kim --role courier --password-file kim.txt"
+    ),
+)
 def create_account(
-    name: Annotated[str, typer.Argument(help="The name in the certificate: gen_certs.sh client NAME.")],
+    *,
+    name: Annotated[str, typer.Argument(help="The name in the certificate: gen_certs.sh client NAME.", metavar="NAME")],
     role: Annotated[Role, typer.Option(help="What the account may do.")] = Role.CUSTOMER,
     password_file: Annotated[
         Path | None, typer.Option(help="Give it a password too: the first line of this file.", metavar="FILE")
@@ -78,65 +82,63 @@ def create_account(
     config: Config = None,
     database: DatabaseUrl = None,
     certs: Certs = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Open an account for the holder of the certificate NAME.
-
-    Examples:
-
-      securedelivery admin account create sam --role agent
-
-      securedelivery admin account create kim --role courier --password-file kim.txt
-    """
+    """Open an account for the holder of the certificate NAME."""
     password = None if password_file is None else _first_line(password_file)
     with _shop(config, database, certs) as shop:
         identity = f"spiffe://{shop.settings.trust_domain}/account/{name}"
         try:
-            shop.accounts.create_by_operator(name, role, identity=identity, password=password)
+            session = shop.accounts.create_by_operator(name, role, identity=identity, password=password)
         except Refusal as refusal:
             if not (if_missing and refusal.reason is Reason.USERNAME_TAKEN):
                 raise
-            output.line(f"{name} has an account already")
+            output.note(f"{name} has an account already")
         else:
-            output.line(f"{name} has an account now, with the role {role}, for the certificate {identity}")
+            output.account(shop.accounts.get(session), as_json=as_json)
 
 
-@catalog.command("import")
+@catalog.command(
+    "import",
+    epilog=options.examples(
+        "admin catalog import catalog.csv", "admin catalog import prices.csv --database sqlite:///shop.db"
+    ),
+)
 def import_catalog(
+    *,
     path: Annotated[Path, typer.Argument(help="CSV: sku,name,description,price,stock,active", metavar="FILE")],
     config: Config = None,
     database: DatabaseUrl = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Add the products of a CSV file, and change those whose SKU is there already.
 
     A file without the column stock leaves the stock as it is.
-
-    Example:
-
-      securedelivery admin catalog import catalog.csv
     """
     with _shop(config, database) as shop:
         entries = catalog_file.read(path, shop.settings.shop.currency)
         with output.progress("importing", len(entries)) as advance:
             summary = shop.catalog.import_products(entries, advance)
-    output.line(f"{summary.added} added, {summary.changed} changed, {summary.unchanged} as they were")
+    if as_json:
+        output.json(summary)
+    else:
+        output.line(f"{summary.added} added, {summary.changed} changed, {summary.unchanged} as they were")
 
 
-@catalog.command("export")
+@catalog.command("export", epilog=options.examples("admin catalog export catalog.csv", "admin catalog export | head"))
 def export_catalog(
+    *,
     path: Annotated[Path | None, typer.Argument(help="Where to; standard output by default.", metavar="FILE")] = None,
     config: Config = None,
     database: DatabaseUrl = None,
 ) -> None:
-    """Write every product, active or not, as `import` takes it.
-
-    Example:
-
-      securedelivery admin catalog export catalog.csv
-    """
+    """Write every product, active or not, as `import` takes it."""
     with _shop(config, database, create=False) as shop:
         products = list(shop.catalog.export())
     if path is None:
-        catalog_file.write(products, sys.stdout)
+        text = io.StringIO(newline="")
+        catalog_file.write(products, text)
+        output.document(text.getvalue())
         return
     beside = path.with_name(f"{path.name}.new")
     try:
@@ -148,17 +150,12 @@ def export_catalog(
     output.line(f"{len(products)} products in {path}")
 
 
-@catalog.command("list")
-def list_catalog(config: Config = None, database: DatabaseUrl = None, json: Json = False) -> None:
-    """Show every product, active or not.
-
-    Example:
-
-      securedelivery admin catalog list --json
-    """
+@catalog.command("list", epilog=options.examples("admin catalog list", "admin catalog list --json"))
+def list_catalog(*, config: Config = None, database: DatabaseUrl = None, as_json: options.AsJson = False) -> None:
+    """Show every product, active or not."""
     with _shop(config, database, create=False) as shop:
         products: list[Product] = list(shop.catalog.export())
-    output.products(products, None, as_json=json)
+    output.products(products, None, as_json=as_json)
 
 
 def _settings(config: Path | None, flags: dict[str, Any]) -> Settings:

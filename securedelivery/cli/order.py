@@ -20,9 +20,9 @@ _LINE = re.compile(r"(?P<sku>.+):(?P<quantity>[0-9]+)", re.DOTALL)
 @app.command(
     "place",
     epilog=options.examples(
-        "order place GPU-RTX-5070",
-        'order place GPU-RTX-5070:2 CPU-9800X3D --address "1 Main Street, Springfield"',
-        "order place GPU-RTX-5070 --redeem 500 --key birthday-2026",
+        "order place GPU-NV-5070",
+        'order place GPU-NV-5070:2 CPU-AMD-9800X3D --address "1 Main Street, Springfield"',
+        "order place GPU-NV-5070 --redeem 500 --key birthday-2026",
     ),
 )
 @options.connecting

@@ -6,13 +6,14 @@ from pathlib import Path
 from msgspec import UNSET
 
 from securedelivery.api.messages import Info, Page, Welcome
-from securedelivery.cli.terminal import Column, error, fields, json, line, note, progress, table
+from securedelivery.cli.terminal import Column, document, error, fields, json, line, note, progress, table
 from securedelivery.cli.text import moment, money, quantity
 from securedelivery.client.profile import Found
 from securedelivery.model import Account, Cents, Order, OrderStatus, Product
 
 __all__ = [
     "account",
+    "document",
     "error",
     "info",
     "json",

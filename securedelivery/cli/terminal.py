@@ -17,7 +17,20 @@ from securedelivery.cli.text import clean, columns_of, escape_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Column", "error", "fields", "flush", "json", "line", "note", "note_lines", "prepare", "progress", "table"]
+__all__ = [
+    "Column",
+    "document",
+    "error",
+    "fields",
+    "flush",
+    "json",
+    "line",
+    "note",
+    "note_lines",
+    "prepare",
+    "progress",
+    "table",
+]
 
 CLOSED_PIPE = 141  # 128 + SIGPIPE: what a shell reports for a program whose reader went away
 
@@ -41,6 +54,12 @@ def prepare() -> None:
 def line(text: str = "") -> None:
     """One line of data, at once: whoever waits for `listening on ...` reads a pipe."""
     _write(f"{clean(text)}\n")
+    flush()
+
+
+def document(text: str) -> None:
+    """Data of a format of its own, as it stands."""
+    _write(text)
     flush()
 
 

@@ -247,7 +247,7 @@ def _judged(login: _Login, row: AccountRow | None) -> Session | Refusal:
 
 def _check_username(username: str) -> None:
     if USERNAME.fullmatch(username) is None:
-        raise Refusal.invalid("/username", "3 to 32 of a-z 0-9 . _ -, starting with a letter")
+        raise Refusal.invalid("/username", "a username has 3 to 32 of a-z 0-9 . _ -, starting with a letter")
 
 
 def _check_own(username: str, identity: str | None) -> None:
