@@ -7,7 +7,6 @@ writer           store.writer         the one that commits
 watcher          transport.reload     changed certificates and revocation lists
 """
 
-import queue
 import signal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -34,6 +33,8 @@ from securedelivery.transport.server import Server
 from securedelivery.transport.tls import ServerFiles, ServerSecurity
 
 __all__ = ["Running", "Shop", "serve"]
+
+HEEDED = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
 def utc_now() -> datetime:
@@ -133,20 +134,16 @@ def serve(settings: Settings, catalog: Path | None, ready: Callable[[str, int], 
     catalog: a file to fill an empty catalog from. Raises ConfigurationError or StoreError where it cannot begin.
     """
     log = structlog.get_logger("securedelivery")
-    commands: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def heed(number: int, _frame: object) -> None:
-        commands.put("reload" if number == signal.SIGHUP else "stop")
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, heed)
+    # Blocked before the first thread begins, for all inherit it, and waited for here: handed to another thread, as the
+    # kernel may, a signal would set a flag for the main one and not wake it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
     with Shop(settings) as shop:
         if catalog is not None:
             fill_catalog(shop, catalog)
         running = Running(shop)
         log.info("= serving", host=running.address[0], port=running.address[1], database=settings.database.url)
         ready(*running.address)
-        while commands.get() != "stop":
+        while signal.sigwait(HEEDED) == signal.SIGHUP:
             running.reload()
         log.info("= stopping")
         running.stop()

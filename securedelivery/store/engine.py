@@ -25,8 +25,7 @@ from securedelivery.store.statements import Parameters, Statement
 from securedelivery.store.writer import Writer
 
 BUSY_MILLISECONDS = 1_000
-"""How long SQLite itself waits for another process's lock; the writer tries again until Database.busy_seconds are
-over."""
+"""How long SQLite itself waits for another process's lock. The writer has a way of its own to wait."""
 
 # NORMAL would lose the last commits with the power; FULL has every commit on disk before it is acknowledged.
 _PRAGMAS = (

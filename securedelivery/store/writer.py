@@ -32,6 +32,10 @@ MAX_BATCH = 256
 """Commands in one transaction. Beyond this a commit's fdatasync is shared by enough, and the first would wait for the
 last."""
 
+POLL_MILLISECONDS = 2
+"""Between two tries for a lock that another process has. Left to itself SQLite sleeps for up to 0.1 s between two, and
+one that imports a catalogue beside the server takes the lock again in less."""
+
 MAX_QUEUE = 8_192
 """Commands waiting. About a second of work: who would wait longer is better told to come back."""
 
@@ -162,6 +166,7 @@ class Writer:
         while True:
             if self._tx is None:
                 self._tx = self._connect()
+                self._tx.control(f"PRAGMA busy_timeout={POLL_MILLISECONDS}")
             self._tx.events = []
             try:
                 self._tx.control("BEGIN IMMEDIATE")
