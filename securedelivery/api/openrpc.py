@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from securedelivery import __version__
+from securedelivery.api.messages import STRICT_END
 from securedelivery.errors import Reason, Refusal
 
 if TYPE_CHECKING:
@@ -33,10 +34,7 @@ def document(methods: Mapping[str, "Method"], section: str | None, max_bytes: in
 
 def _document(methods: Sequence["Method"], sections: list[str]) -> dict[str, Any]:
     types = [kind for method in methods for kind in (method.parameters, method.result)]
-    schemas, components = msgspec.json.schema_components(types, ref_template=_REF_TEMPLATE)
-    errors = {
-        reason.slug: {"code": reason.code, "message": reason.slug, "data": {"reason": reason.slug}} for reason in Reason
-    }
+    schemas, components = _portable(msgspec.json.schema_components(types, ref_template=_REF_TEMPLATE))
     return {
         "openrpc": "1.3.2",
         "info": {"title": "securedelivery", "version": __version__, "license": {"name": "Apache-2.0"}},
@@ -45,7 +43,7 @@ def _document(methods: Sequence["Method"], sections: list[str]) -> dict[str, Any
             _method(method, parameters, result, components)
             for method, parameters, result in zip(methods, schemas[::2], schemas[1::2], strict=True)
         ],
-        "components": {"schemas": components, "errors": errors},
+        "components": {"schemas": components},
     }
 
 
@@ -62,5 +60,25 @@ def _method(method: "Method", parameters: dict[str, Any], result: dict[str, Any]
             for name, schema in struct.get("properties", {}).items()
         ],
         "result": {"name": "result", "schema": result},
-        "errors": [{"$ref": f"#/components/errors/{reason.slug}"} for reason in method.errors],
+        "errors": _errors(method.errors),
     }
+
+
+def _errors(reasons: Sequence[Reason]) -> list[dict[str, Any]]:
+    """One entry a code, as OpenRPC has it: `data.reason` is one of its reasons."""
+    by_code: dict[int, list[str]] = {}
+    for reason in reasons:
+        by_code.setdefault(reason.code, []).append(reason.slug)
+    return [
+        {"code": code, "message": " or ".join(slugs), "data": {"reasons": slugs}} for code, slugs in by_code.items()
+    ]
+
+
+def _portable(schema: Any) -> Any:
+    """Patterns end in `$` alone: what keeps Python's `$` from matching before a line end is not in every dialect."""
+    if isinstance(schema, dict):
+        return {
+            name: value.removesuffix(STRICT_END) if name == "pattern" else _portable(value)
+            for name, value in schema.items()
+        }
+    return [_portable(one) for one in schema] if isinstance(schema, list | tuple) else schema

@@ -12,6 +12,8 @@ from argon2.profiles import RFC_9106_LOW_MEMORY
 from securedelivery.errors import Refusal
 
 MIN_LENGTH, MAX_LENGTH = 8, 256
+MONOTONOUS_LENGTH, MONOTONOUS_CHARACTERS = 32, 3
+"""aaaaaaaa, abababab and the like stand for themselves on the list of common passwords, up to this length."""
 
 
 class Passwords:
@@ -59,7 +61,8 @@ def check_acceptable(password: str, username: str) -> None:
     plain = password.casefold()
     if plain in (username, username[::-1], username * 2):
         raise Refusal.invalid("/password", "the name is no password")
-    if plain in _common() or len(set(plain)) < 3:  # noqa: PLR2004 -- aaaaaaaa, abababab
+    monotonous = len(plain) <= MONOTONOUS_LENGTH and len(set(plain)) < MONOTONOUS_CHARACTERS
+    if monotonous or plain in _common():
         raise Refusal.invalid("/password", "this password is on the list of those that are tried first; take another")
 
 

@@ -105,10 +105,11 @@ class Placement:
                 raise Refusal(Reason.IDEMPOTENCY_CONFLICT, "this key was used for another order; take a new one")
             return self._placed[number]
 
-        wanted = self._wanted(command)
+        # Parameters first, then the rest: the protocol's order of checks.
         address = command.address if command.address is not None else buyer.address
         if address is None or not address.strip():
             raise Refusal.invalid("/address", "where to? neither this call nor the account has an address")
+        wanted = self._wanted(command)
         self._check_stock(wanted)
         lines = [
             OrderLine(product.sku, product.name, quantity, product.price, Cents(product.price * quantity))
@@ -163,13 +164,14 @@ class Placement:
         """The products and how many of each; one line for each SKU, where it was first named."""
         quantities: dict[str, int] = {}
         for line in command.lines:
-            product = self._products.get(line.sku)
-            if product is None or not product.active:
-                raise Refusal(Reason.NOT_FOUND, f"there is no product {line.sku}", sku=line.sku)
             quantities[line.sku] = quantities.get(line.sku, 0) + line.quantity
         for sku, quantity in quantities.items():
             if quantity > MAX_QUANTITY:
                 raise Refusal.invalid("/lines", f"{quantity} of {sku} in one order; at most {MAX_QUANTITY}")
+        for sku in quantities:
+            product = self._products.get(sku)
+            if product is None or not product.active:
+                raise Refusal(Reason.NOT_FOUND, f"there is no product {sku}", sku=sku)
         return [(self._products[sku], quantity) for sku, quantity in quantities.items()]
 
     def _check_stock(self, wanted: list[tuple[products.ProductRow, int]]) -> None:

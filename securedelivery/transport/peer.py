@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from securedelivery.errors import Refusal, RemoteProtocolError
+from securedelivery.errors import LocalProtocolError, Refusal, RemoteProtocolError
 from securedelivery.protocol.connection import (
     CloseReceived,
     HandshakeReceived,
@@ -72,7 +72,7 @@ class Peer:
         self.address_slot: str | None = None
         self._leaf: x509.Certificate | None = None
         # Requests: `waiting` in the order sent, `running` of the lane that is under way.
-        self._waiting: deque[tuple[Request, Lane]] = deque()
+        self._waiting: deque[tuple[Request | RequestRefused, Lane]] = deque()
         self._running = 0
         self._running_lane = Lane.INLINE
         self._end_reason = "bye"
@@ -267,16 +267,13 @@ class Peer:
         self._arm(self._interest | _READ)
 
     def _handle(self, event: object) -> None:
-        if type(event) is Request:
-            lane = self._application.lane(event.method)
+        if type(event) is Request or type(event) is RequestRefused:
+            lane = self._application.lane(event.method) if type(event) is Request else Lane.INLINE
             if lane is Lane.INLINE and not self._running and not self._waiting:
-                self._answer(event.id, self._ask(event))
+                self._answer_inline(event)
             else:
                 self._waiting.append((event, lane))
                 self._advance()
-        elif isinstance(event, RequestRefused):
-            # In its turn, behind what came before it, would be nicer to no one: it has no effect.
-            self._answer(event.id, Refusal(event.reason, event.message), always=True)
         elif isinstance(event, CloseReceived):
             if event.reason != "bye":
                 self._server.log.info("< CLOSE", remote=self.address, reason=event.reason, message=event.message)
@@ -296,9 +293,16 @@ class Peer:
             waiting.popleft()
             self._start(request, lane)
 
-    def _start(self, request: Request, lane: Lane) -> None:
-        if lane is Lane.INLINE:
+    def _answer_inline(self, request: Request | RequestRefused) -> None:
+        if isinstance(request, RequestRefused):
+            # Without an id it can only be told by its place, so it is answered in its turn.
+            self._answer(request.id, Refusal(request.reason, request.message), always=True)
+        else:
             self._answer(request.id, self._ask(request))
+
+    def _start(self, request: Request | RequestRefused, lane: Lane) -> None:
+        if lane is Lane.INLINE or isinstance(request, RequestRefused):
+            self._answer_inline(request)
             return
         self._running += 1
         self._running_lane = lane
@@ -356,8 +360,13 @@ class Peer:
 
     def notify(self, method: str, params: object) -> None:
         """A notification for this connection, if it is still open."""
-        if self._stage is Stage.OPEN:
+        if self._stage is not Stage.OPEN:
+            return
+        try:
             self._frames.append(self._core.send_notification(method, params))
+        except LocalProtocolError as error:  # it does not fit a frame; the client can still ask for what it was about
+            self._application.incident(error, f"encoding the notification {method}")
+        else:
             self.touch()
 
     # Output

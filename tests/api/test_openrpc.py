@@ -57,3 +57,15 @@ def test_an_unknown_section_is_refused() -> None:
     with pytest.raises(Refusal, match="there is no section nope") as caught:
         openrpc.document(METHODS, "nope", MAX_RESULT)
     assert caught.value.data == {"path": "/section"}
+
+
+def test_every_method_names_a_code_once_and_all_its_reasons() -> None:
+    for method in openrpc.document(METHODS, None, MAX_RESULT)["methods"]:
+        codes = [error["code"] for error in method["errors"]]
+        assert len(codes) == len(set(codes))
+        reasons = {reason for error in method["errors"] for reason in error["data"]["reasons"]}
+        assert reasons == {reason.slug for reason in METHODS[method["name"]].errors}
+
+
+def test_patterns_are_of_every_dialect() -> None:
+    assert b"(?!" not in msgspec.json.encode(openrpc.document(METHODS, None, MAX_RESULT))

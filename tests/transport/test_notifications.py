@@ -101,3 +101,14 @@ def test_a_notification_goes_to_nobody_whose_connection_is_ending(stage: Stage, 
     assert first.answers(1) == [1]
     assert not first.notifications
     assert first.close_reason() == "bye"
+
+
+def test_one_that_does_not_fit_a_frame_is_an_incident_and_the_connection_goes_on(
+    stage: Stage, clients: list[Client]
+) -> None:
+    stage.expected_incidents = 2
+    stage.server.notify([1], "order.changed", {"note": "x" * 70_000})
+    assert clients[0].is_served()
+    assert not clients[0].notifications
+    assert clients[1].is_served()
+    assert len(stage.application.incidents) == 2

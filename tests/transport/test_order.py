@@ -107,6 +107,17 @@ def test_what_is_no_request_is_answered_with_a_null_id_and_the_connection_goes_o
     assert client.is_served()
 
 
+def test_it_is_answered_in_its_turn_because_without_an_id_only_its_place_tells_which_it_was(stage: Stage) -> None:
+    client = stage.connect()
+    client.transmit(
+        client.request(1, "read.wait"), client.core._send_message(b"not JSON"), client.request(3, "inline.ping")
+    )
+    stage.application.wait_begun("read.wait")
+    stage.wait_idle()
+    stage.application.go()
+    assert client.answers(3) == [1, None, 3]
+
+
 @pytest.mark.parametrize("method", ["inline.refuse", "read.refuse", "write.refuse", "session.refuse"])
 def test_a_refusal_is_answered_with_its_reason(stage: Stage, method: str) -> None:
     assert stage.connect().error(method) == "forbidden"
