@@ -1,4 +1,6 @@
-"""One connection of the server: its socket, its channel, its protocol core and the order of its requests.
+"""One connection of the server: its socket, what it sends, how it ends and when.
+
+handshake.py brings it up, requests.py keeps the order of its requests.
 
 A Peer belongs to its I/O thread. While it handshakes, it is lent to a worker with each portion of bytes, because that
 arithmetic takes a millisecond: `lent` says so, epoll is disarmed (ONESHOT), and the I/O thread only marks it.
@@ -7,26 +9,26 @@ arithmetic takes a millisecond: `lent` says so, epoll is disarmed (ONESHOT), and
 import contextlib
 import select
 import socket
-from collections import deque
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from securedelivery.errors import LocalProtocolError, Refusal, RemoteProtocolError
 from securedelivery.protocol.connection import (
     CloseReceived,
-    HandshakeReceived,
     PeerAuthenticated,
     RequestRefused,
     ServerConnection,
     Truncated,
 )
 from securedelivery.protocol.jsonrpc import Id, Request
-from securedelivery.transport.channel import Channel, TlsFailure
+from securedelivery.transport.channel import TlsFailure
 from securedelivery.transport.dispatch import Caller, Lane, Outcome, SessionChange
+from securedelivery.transport.handshake import Handshake
 from securedelivery.transport.io import IOThread
+from securedelivery.transport.requests import Requests
 
 if TYPE_CHECKING:
     from securedelivery.transport.server import Server
@@ -60,10 +62,9 @@ class Peer:
         self._application = server.application
         self.address = address
         self.security = server.security
-        self._channel = Channel(self.security.context)
+        self._handshake = Handshake(self.security, server.application.server_name)
+        self._channel = self._handshake.channel
         self._core: ServerConnection
-        self._tls_up = False
-        self._outer_leaf: x509.Certificate | None = None
         self._stage = Stage.HANDSHAKE
         self._lent = False
         self._doomed: tuple[str, str] | None = None  # the reason and the words of an end that came while lent
@@ -71,10 +72,7 @@ class Peer:
         self.account: int | None = None  # the server's directory keeps these two
         self.address_slot: str | None = None
         self._leaf: x509.Certificate | None = None
-        # Requests: `waiting` in the order sent, `running` of the lane that is under way.
-        self._waiting: deque[tuple[Request | RequestRefused, Lane]] = deque()
-        self._running = 0
-        self._running_lane = Lane.INLINE
+        self._requests = Requests(self._start)
         self._end_reason = "bye"
         self._end_message = ""
         # Output: frames not yet encrypted by TLS, then bytes that the socket did not take.
@@ -141,48 +139,9 @@ class Peer:
         """One portion of the handshake; on a worker. Returns its end, good or bad, or None where more is needed."""
         try:
             # One that gave way while it waited for a worker must not hold up those behind it.
-            return None if self._doomed else self._advance_handshake(raw)
+            return None if self._doomed else self._handshake.advance(raw)
         except Exception as error:  # noqa: BLE001 -- handed to the I/O thread, which tells refusals from bugs
             return error
-
-    def _advance_handshake(self, raw: bytes) -> PeerAuthenticated | None:
-        channel = self._channel
-        channel.feed(raw)
-        if not self._tls_up:
-            if not channel.handshake():
-                return None
-            outer = channel.peer_certificate()
-            self._outer_leaf = x509.load_der_x509_certificate(outer) if outer else None
-            security = self.security
-            self._core = ServerConnection(
-                security.credentials, security.policy, self._outer_leaf, lambda: datetime.now(UTC)
-            )
-            self._tls_up = True
-        core = self._core
-        while True:
-            match core.next_event():
-                case None:
-                    plaintext = channel.read()
-                    if plaintext is None:
-                        return None
-                    core.receive_data(plaintext)
-                case HandshakeReceived():
-                    channel.write(core.send_handshake())
-                case PeerAuthenticated() as authenticated:
-                    channel.write(core.send_notification("system.welcome", self._welcome(authenticated)))
-                    return authenticated
-                case CloseReceived(reason, message):
-                    raise RemoteProtocolError(f"the client sent CLOSE {reason}: {message}", "bye")
-                case _:
-                    raise TlsFailure("the peer hung up during the handshake")
-
-    def _welcome(self, authenticated: PeerAuthenticated) -> dict[str, Any]:
-        identity = authenticated.identity
-        return {
-            "session": self._core.session.hex(),
-            "identity": identity.uri if identity else None,
-            "server": self._application.server_name,
-        }
 
     def _returned(self, outcome: PeerAuthenticated | Exception | None) -> None:
         """The worker is done with this portion; on the I/O thread."""
@@ -205,15 +164,16 @@ class Peer:
                 self._open(authenticated)
 
     def _open(self, authenticated: PeerAuthenticated) -> None:
-        identity = authenticated.identity
+        assert self._handshake.core is not None
+        self._core = self._handshake.core
         self._stage = Stage.OPEN
         self._opened = self._last_frame = self._io.now
-        self.caller = Caller(identity, self.address)
+        self.caller = Caller(authenticated.identity, self.address)
         self._leaf = authenticated.leaf
         for leaf in self._leaves():
             remaining = (leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds()
             self._certificate_ends = min(self._certificate_ends, self._io.now + remaining)
-        self._server.opened(self, self._outer_leaf)
+        self._server.opened(self, self._handshake.outer_leaf)
         self._schedule()
         self.touch()
         self._arm(_READ, force=True)
@@ -229,7 +189,7 @@ class Peer:
         progress = False
         try:
             while self._stage is Stage.OPEN:
-                if len(self._waiting) + self._running >= limits.outstanding_requests or len(self._unsent) > LOW_WATER:
+                if len(self._requests) >= limits.outstanding_requests or len(self._unsent) > LOW_WATER:
                     self._frame_since = 0.0  # it is this side that does not read
                     self._arm(self._interest & ~_READ)
                     return
@@ -267,13 +227,11 @@ class Peer:
         self._arm(self._interest | _READ)
 
     def _handle(self, event: object) -> None:
-        if type(event) is Request or type(event) is RequestRefused:
-            lane = self._application.lane(event.method) if type(event) is Request else Lane.INLINE
-            if lane is Lane.INLINE and not self._running and not self._waiting:
-                self._answer_inline(event)
-            else:
-                self._waiting.append((event, lane))
-                self._advance()
+        if type(event) is Request:
+            self._requests.add(event, self._application.lane(event.method))
+        elif isinstance(event, RequestRefused):
+            # Without an id it can only be told by its place, so it is answered in its turn.
+            self._requests.add(event, Lane.INLINE)
         elif isinstance(event, CloseReceived):
             if event.reason != "bye":
                 self._server.log.info("< CLOSE", remote=self.address, reason=event.reason, message=event.message)
@@ -283,29 +241,14 @@ class Peer:
             assert isinstance(event, Truncated)
             self._cut("the connection ended without CLOSE")
 
-    def _advance(self) -> None:
-        """Start what may start: alone, but writes beside writes."""
-        waiting = self._waiting
-        while waiting:
-            request, lane = waiting[0]
-            if self._running and not (lane is Lane.WRITE and self._running_lane is Lane.WRITE):
-                return
-            waiting.popleft()
-            self._start(request, lane)
-
-    def _answer_inline(self, request: Request | RequestRefused) -> None:
-        if isinstance(request, RequestRefused):
-            # Without an id it can only be told by its place, so it is answered in its turn.
-            self._answer(request.id, Refusal(request.reason, request.message), always=True)
-        else:
-            self._answer(request.id, self._ask(request))
-
     def _start(self, request: Request | RequestRefused, lane: Lane) -> None:
-        if lane is Lane.INLINE or isinstance(request, RequestRefused):
-            self._answer_inline(request)
+        """Run a request whose turn it is."""
+        if isinstance(request, RequestRefused):
+            self._answer(request.id, Refusal(request.reason, request.message), always=True)
             return
-        self._running += 1
-        self._running_lane = lane
+        if lane is Lane.INLINE:
+            self._answer(request.id, self._ask(request))
+            return
 
         def done(outcome: Outcome) -> None:
             self._io.post(self._finished, request.id, outcome)
@@ -326,7 +269,6 @@ class Peer:
             return self._application.incident(error, "answering a request")
 
     def _finished(self, request_id: Id | None, outcome: Outcome) -> None:
-        self._running -= 1
         if self._stage not in (Stage.OPEN, Stage.ENDING):
             return
         if isinstance(outcome, SessionChange):
@@ -334,11 +276,11 @@ class Peer:
             self.caller.session = outcome.session
             outcome = outcome.result
         self._answer(request_id, outcome)
-        self._advance()
+        self._requests.finished()
         if self._stage is Stage.OPEN:
             if not self._interest & _READ:
                 self._pump()
-        elif not self._running:
+        elif not self._requests.running:
             self._finish_ending(self._end_reason, self._end_message)
 
     def _answer(self, request_id: Id | None, outcome: Outcome, *, always: bool = False) -> None:
@@ -456,7 +398,7 @@ class Peer:
             self._end_reason, self._end_message = reason, message
             self._arm(self._interest & ~_READ)
             self._end_within(ENDING_SECONDS if within_seconds is None else within_seconds)
-            if not self._running:
+            if not self._requests.running:
                 self._finish_ending(reason, message)
         elif self._stage is Stage.ENDING:
             self._end_within(min(ENDING_SECONDS, self._ends_by - self._io.now))
@@ -474,8 +416,9 @@ class Peer:
     def _refuse(self, reason: str | None, why: str) -> None:
         """End during the handshake. reason: for the CLOSE, where there are keys; None where TLS has failed."""
         self._server.log.warning("! refused", remote=self.address, reason=reason or "tls", why=why)
-        if reason is not None and self._tls_up:
-            self._frames.append(self._core.send_close(reason))
+        core = self._handshake.core
+        if reason is not None and core is not None:
+            self._frames.append(core.send_close(reason))
         self._last_words()
 
     def _cut(self, why: str) -> None:
@@ -484,7 +427,7 @@ class Peer:
         self._last_words()
 
     def _last_words(self) -> None:
-        self._waiting.clear()
+        self._requests.clear()
         frames = b"".join(self._frames)
         self._frames.clear()
         with contextlib.suppress(TlsFailure):  # where TLS itself is broken, its alert is all that there is to say
@@ -544,7 +487,7 @@ class Peer:
     def abandon(self) -> None:
         """Close the socket, without a word."""
         self._stage = Stage.GONE
-        self._waiting.clear()
+        self._requests.clear()
         self._io.remove(self._fd)
         self._sock.close()
         self._server.left(self)
@@ -557,7 +500,7 @@ class Peer:
         return self.caller.identity.uri if self.caller.identity else None
 
     def _leaves(self) -> list[x509.Certificate]:
-        return [leaf for leaf in (self._leaf, self._outer_leaf) if leaf is not None]
+        return [leaf for leaf in (self._leaf, self._handshake.outer_leaf) if leaf is not None]
 
     # Time
 

@@ -7,6 +7,7 @@ from transport.driver import Ended, read_to_end, reset
 from transport.stage import Log, Stage
 
 from securedelivery.transport.channel import Channel, TlsFailure
+from securedelivery.transport.handshake import Handshake
 from securedelivery.transport.peer import Peer
 
 
@@ -102,16 +103,16 @@ def test_a_channel_that_has_not_shaken_hands_writes_nothing(stage: Stage) -> Non
 
 def test_a_bug_while_a_worker_has_the_connection(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     entered, gate = threading.Event(), threading.Event()
-    advance = Peer._advance_handshake
+    advance = Handshake.advance
 
-    def held(peer: Peer, raw: bytes) -> object:
+    def held(handshake: Handshake, raw: bytes) -> object:
         entered.set()
         assert gate.wait(10)
-        return advance(peer, raw)
+        return advance(handshake, raw)
 
     stage.serve()
     client = stage.client()
-    monkeypatch.setattr(Peer, "_advance_handshake", held)
+    monkeypatch.setattr(Handshake, "advance", held)
     assert not client.channel.handshake()
     client.sock.sendall(client.channel.take_raw())
     assert entered.wait(10)

@@ -8,7 +8,7 @@ from transport.driver import Client, read_to_end
 from transport.stage import Log, Stage
 
 from securedelivery.errors import ConfigurationError
-from securedelivery.transport.peer import Peer
+from securedelivery.transport.handshake import Handshake
 from securedelivery.transport.server import _slot
 
 
@@ -80,15 +80,15 @@ def test_a_handshake_that_gives_way_while_a_worker_has_it_ends_when_it_comes_bac
     stage: Stage, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, entered = threading.Event(), threading.Semaphore(0)
-    advance = Peer._advance_handshake
+    advance = Handshake.advance
 
-    def held(peer: Peer, raw: bytes) -> object:
+    def held(handshake: Handshake, raw: bytes) -> object:
         entered.release()
         assert gate.wait(10)
-        return advance(peer, raw)
+        return advance(handshake, raw)
 
     stage.serve(handshakes=1)
-    monkeypatch.setattr(Peer, "_advance_handshake", held)
+    monkeypatch.setattr(Handshake, "advance", held)
     clients: list[Client] = []
     for _ in range(4):  # two fill the workers, the third the queue
         client = stage.client()
@@ -114,14 +114,14 @@ def test_a_handshake_deadline_that_passes_while_a_worker_has_it_is_noticed(
     stage: Stage, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, entered = threading.Event(), threading.Event()
-    advance = Peer._advance_handshake
+    advance = Handshake.advance
 
-    def held(peer: Peer, raw: bytes) -> object:
+    def held(handshake: Handshake, raw: bytes) -> object:
         entered.set()
         assert gate.wait(10)
-        return advance(peer, raw)
+        return advance(handshake, raw)
 
-    monkeypatch.setattr(Peer, "_advance_handshake", held)
+    monkeypatch.setattr(Handshake, "advance", held)
     stage.serve(handshake_seconds=0.3)
     client = stage.client()
     assert not client.channel.handshake()
@@ -183,7 +183,7 @@ def test_a_bug_at_the_door_costs_one_connection(stage: Stage, monkeypatch: pytes
     stage.expected_incidents = 2
     stage.serve()
     with monkeypatch.context() as patch:
-        patch.setattr("securedelivery.transport.peer.Channel", None)
+        patch.setattr("securedelivery.transport.handshake.Channel", None)
         assert read_to_end(stage.dial()) == b""
     with monkeypatch.context() as patch:
         patch.setattr(stage.server._io_threads[0]._epoll, "register", None, raising=False)

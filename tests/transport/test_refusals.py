@@ -239,17 +239,17 @@ def test_a_bug_during_a_handshake_is_an_incident_of_that_connection(
     stage.expected_incidents = 1
     client = stage.client()
     with monkeypatch.context() as patch:
-        patch.setattr("securedelivery.transport.peer.ServerConnection", None)
+        patch.setattr("securedelivery.transport.handshake.ServerConnection", None)
         client.tls()
         assert client.rest() == ([], "close_notify")
 
 
 def test_a_bug_after_the_keys_are_there_is_told_as_internal(bystander: Client, stage: Stage) -> None:
     stage.expected_incidents = 1
+    stage.application.server_name = object()
     client = stage.client()
     client.tls()
     client.hello()
-    stage.application.server_name = object()
     client.transmit(client.core.send_auth())
     assert client.close_reason() == "internal"
     stage.application.server_name = "puppet/1"

@@ -13,7 +13,7 @@ from transport.stage import Log, Stage
 from securedelivery.errors import ConfigurationError
 from securedelivery.protocol.connection import PeerAuthenticated
 from securedelivery.transport import reload
-from securedelivery.transport.peer import Peer
+from securedelivery.transport.handshake import Handshake
 from securedelivery.transport.reload import SecurityWatcher
 from securedelivery.transport.tls import ServerFiles
 
@@ -235,15 +235,15 @@ def test_a_revocation_that_is_loaded_while_a_worker_has_the_connection_counts(
     client.tls()
     client.hello()
     entered, gate = threading.Event(), threading.Event()
-    advance = Peer._advance_handshake
+    advance = Handshake.advance
 
-    def held(peer: Peer, raw: bytes) -> object:
-        outcome = advance(peer, raw)
+    def held(handshake: Handshake, raw: bytes) -> object:
+        outcome = advance(handshake, raw)
         entered.set()
         assert gate.wait(10)
         return outcome
 
-    monkeypatch.setattr(Peer, "_advance_handshake", held)
+    monkeypatch.setattr(Handshake, "advance", held)
     stage.ca.revoke(mallory)
     stage.ca.write_crl(stage.certs)
     client.transmit(client.core.send_auth(), client.request(1, "write.ping"))
