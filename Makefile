@@ -1,5 +1,5 @@
 # make run    a shop on port 5555, with certificates, a sample catalog and a first customer
-# make test   the whole suite     make check   format, lint, types, imports, shell     make clean   back to a fresh clone
+# make test   the whole suite     make check   format, lint, types, imports, shell     make clean   (keeps certs/ and run/)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:5555
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format diagrams clean distclean
+.PHONY: help run test check format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -59,5 +59,5 @@ format: $(VENV)/.installed-check
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(RUN) build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

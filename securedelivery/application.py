@@ -7,6 +7,7 @@ writer           store.writer         the one that commits
 watcher          transport.reload     changed certificates and revocation lists
 """
 
+import resource
 import signal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from securedelivery.transport.tls import ServerFiles, ServerSecurity
 
 __all__ = ["Running", "Shop", "serve"]
 
+RESERVED_FILES = 128  # beside the connections: the database, its readers, logs, libraries
 HEEDED = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 
@@ -94,7 +96,11 @@ class Running:
         shop.database.writer.on_commit = self._notify
         self._watcher = SecurityWatcher(self._files, self._load_security, self._server.use)
         self.address = self._server.start(*split_address(settings.server.listen))
-        self._watcher.watch(security)
+        try:
+            self._watcher.watch(security)
+        except BaseException:
+            self._server.stop()
+            raise
 
     def reload(self) -> None:
         self._watcher.reload()
@@ -137,24 +143,32 @@ def serve(settings: Settings, catalog: Path | None, ready: Callable[[str, int], 
     # Blocked before the first thread begins, for all inherit it, and waited for here: handed to another thread, as the
     # kernel may, a signal would set a flag for the main one and not wake it.
     signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
+    _raise_file_limit(settings.limits.connections)
     with Shop(settings) as shop:
         if catalog is not None:
-            fill_catalog(shop, catalog)
+            shop.catalog.fill(catalog_file.read(catalog, settings.shop.currency))
         running = Running(shop)
-        log.info("= serving", host=running.address[0], port=running.address[1], database=settings.database.url)
-        ready(*running.address)
-        while signal.sigwait(HEEDED) == signal.SIGHUP:
-            running.reload()
-        log.info("= stopping")
-        running.stop()
+        try:
+            log.info("= serving", host=running.address[0], port=running.address[1], database=settings.database.url)
+            ready(*running.address)
+            while signal.sigwait(HEEDED) == signal.SIGHUP:
+                running.reload()
+            log.info("= stopping")
+        finally:
+            running.stop()
     log.info("= stopped")
 
 
-def fill_catalog(shop: Shop, path: Path) -> int:
-    """Import path where the catalog is still empty: a restart must not put sold parts back on the shelf.
-
-    Returns how many products were imported.
-    """
-    if next(shop.catalog.export(), None) is not None:
-        return 0
-    return shop.catalog.import_products(catalog_file.read(path, shop.settings.shop.currency)).added
+def _raise_file_limit(connections: int) -> None:
+    """Each connection takes a file descriptor, and the usual soft limit of 1,024 is for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + RESERVED_FILES
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        structlog.get_logger("securedelivery").warning(
+            "! too few open files are allowed for limits.connections",
+            allowed=hard,
+            hint=f"LimitNOFILE={wanted} in the systemd unit, or a smaller limits.connections",
+        )
+        wanted = hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

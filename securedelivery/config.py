@@ -20,6 +20,9 @@ from securedelivery.transport.server import Limits
 
 __all__ = ["ServerSettings", "Settings", "ShopSettings", "load", "split_address"]
 
+MAX_LIMIT = 10**9  # seconds, bytes or pieces: what is larger is a slip, and infinity no number to count to
+MAX_THREADS = 256
+TEXTS = (str, str | None)  # in the environment they stand as they are, without quotes
 DEFAULT_TRUST_DOMAIN = "securedelivery.local"  # gen_certs.sh has the same
 
 
@@ -85,11 +88,17 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     """
     values = _read(path) if path is not None else {}
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    known: set[str] = set()
     for section, kind in sections.items():
         for field in msgspec.structs.fields(kind):
             variable = f"SECUREDELIVERY_{section}_{field.name}".upper()
+            known.add(variable)
             if variable in environment:
-                _put(values, section, field.encode_name, _parse(environment[variable]))
+                text = environment[variable]
+                _put(values, section, field.encode_name, text if field.type in TEXTS else _parse(text))
+    for variable in sorted(environment.keys() - known):
+        if any(variable.startswith(f"SECUREDELIVERY_{section}_".upper()) for section in sections):
+            raise ConfigurationError(variable, "there is no such setting", "compare docs/operations.md, or unset it")
     for key, value in flags.items():
         if value is not None:
             section, _, name = key.partition(".")
@@ -164,5 +173,12 @@ def _check(settings: Settings) -> None:
             "shop.currency", f"{settings.shop.currency!r} is not ISO 4217", "write for example EUR"
         )
     for field in msgspec.structs.fields(Limits):
-        if getattr(settings.limits, field.name) <= 0:
-            raise ConfigurationError(f"limits.{field.name}", "must be more than 0", "leave it out for the default")
+        value = getattr(settings.limits, field.name)
+        most = MAX_THREADS if field.name in ("io_threads", "workers", "password_workers") else MAX_LIMIT
+        if not 0 < value <= most:  # not for NaN either
+            raise ConfigurationError(
+                f"limits.{field.name}", f"{value} is not between 0 and {most}", "leave it out for the default"
+            )
+    for key, text in (("server.certs", settings.server.certs), ("database.url", settings.database.url)):
+        if "\0" in text:
+            raise ConfigurationError(key, "it holds the character U+0000", "name a file or folder")

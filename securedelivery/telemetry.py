@@ -1,7 +1,7 @@
 """Logs: one event a line, with a direction (`<` received, `>` sent, `=` state, `!` error), in text or JSON, on stderr.
 
-No payload, password, key, name or address of a person is ever handed to the log; redaction is a second line of
-defence.
+No payload, password, key, e-mail or delivery address is ever handed to the log, of persons the account alone;
+redaction is a second line of defence.
 """
 
 import logging

@@ -26,6 +26,21 @@ def test_flags_go_before_environment_and_environment_before_file(tmp_path: Path)
     assert (settings.server.listen, settings.server.certs, settings.limits.connections) == ("127.0.0.1:3", "a", 2)
 
 
+def test_a_setting_of_the_environment_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(None, {"SECUREDELIVERY_LIMITS_CONECTIONS": "5"}, {})
+    assert caught.value.key == "SECUREDELIVERY_LIMITS_CONECTIONS"
+
+
+def test_text_that_looks_like_a_number_stays_text() -> None:
+    assert config.load(None, {"SECUREDELIVERY_SHOP_NAME": "2024"}, {}).shop.name == "2024"
+
+
+def test_the_variables_of_customers_are_none_of_its_business() -> None:
+    environment = {"SECUREDELIVERY_SERVER": "localhost:5555", "SECUREDELIVERY_CA": "ca.crt"}
+    assert config.load(None, environment, {}) == config.load(None, {}, {})
+
+
 def test_lists_and_text_come_from_the_environment() -> None:
     environment = {
         "SECUREDELIVERY_SERVER_TRUSTED_PROXIES": '["spiffe://shop.test/proxy/edge"]',
@@ -51,6 +66,11 @@ def test_lists_and_text_come_from_the_environment() -> None:
         ("[server]\ntrusted_proxies = ['edge']", "server.trusted_proxies"),
         ("[shop]\ncurrency = 'euro'", "shop.currency"),
         ("server = 1", "server"),
+        ("[limits]\nhandshake_seconds = nan", "limits.handshake_seconds"),
+        ("[limits]\nidle_seconds = inf", "limits.idle_seconds"),
+        ("[limits]\nworkers = 100000", "limits.workers"),
+        ('[server]\ncerts = "a\\u0000b"', "server.certs"),
+        ("[rewards]\nexpire_after_months = 100000", "rewards"),
         ("[rewards]\npoint_value = 5", "rewards.point_value"),
         ("[accounts.logins.name]\nburts = 5\nseconds = 1", "accounts.logins.name.burts"),
         ("[rewards]\nredeemable_percent = 101", "rewards"),

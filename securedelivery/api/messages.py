@@ -12,28 +12,30 @@ from securedelivery.model import OrderStatus, Timestamp
 
 Item = TypeVar("Item")
 
+STRICT_END = r"(?!\n)"  # Python's `$` also matches before a line end
 # No control characters (they would break terminals and mail headers), nowhere but in texts of several lines.
-STRICT_END = r"(?!\n)"
 _LINE = rf"^[^\x00-\x1f\x7f]*${STRICT_END}"
 _TEXT = rf"^[^\x00]*${STRICT_END}"
+_USERNAME = rf"^[a-z][a-z0-9._-]{{2,31}}${STRICT_END}"
+_EMAIL = rf"^[^@\x00-\x20\x7f]+@[^@\x00-\x20\x7f]+${STRICT_END}"
+
+PATTERNS = {
+    _LINE: "one line without control characters",
+    _TEXT: "text without U+0000",
+    _USERNAME: "3 to 32 of a-z 0-9 . _ -, starting with a letter",
+    _EMAIL: "an address like name@example.org",
+}
+"""What each pattern asks for, in words."""
 
 Username = Annotated[str, Meta(max_length=500)]
-NewUsername = Annotated[
-    str,
-    Meta(
-        pattern=rf"^[a-z][a-z0-9._-]{{2,31}}${STRICT_END}",
-        description="3 to 32 of a-z 0-9 . _ -, starting with a letter",
-    ),
-]
+NewUsername = Annotated[str, Meta(pattern=_USERNAME, description=PATTERNS[_USERNAME])]
 Password = Annotated[str, Meta(max_length=500)]
 NewPassword = Annotated[str, Meta(min_length=8, max_length=256, description="8 to 256 characters, not a common one")]
 Key = Annotated[
     str, Meta(min_length=1, max_length=128, pattern=_TEXT, description="the caller's own, once for each intent")
 ]
 PersonName = Annotated[str, Meta(min_length=1, max_length=500, pattern=_LINE)]
-Email = Annotated[
-    str, Meta(min_length=3, max_length=500, pattern=rf"^[^@\x00-\x20\x7f]+@[^@\x00-\x20\x7f]+${STRICT_END}")
-]
+Email = Annotated[str, Meta(min_length=3, max_length=500, pattern=_EMAIL)]
 Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=_TEXT)]
 Sku = Annotated[str, Meta(min_length=1, max_length=64, pattern=_LINE)]
 Quantity = Annotated[int, Meta(ge=1, le=10_000)]

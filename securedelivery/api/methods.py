@@ -331,14 +331,6 @@ class Api:
             raise Refusal.invalid("", f"params cannot be read: {error}") from None
 
 
-_HINTS = {
-    meta.pattern: meta.description
-    for annotated in vars(m).values()
-    for meta in getattr(annotated, "__metadata__", ())
-    if meta.pattern is not None and meta.description is not None
-}
-
-
 def _invalid(text: str) -> Refusal:
     """Turn msgspec's message, `... - at `$.lines[0].sku`` into a Refusal with a JSON Pointer."""
     message, _, place = text.partition(" - at `$")
@@ -346,5 +338,5 @@ def _invalid(text: str) -> Refusal:
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", message):
         return Refusal.invalid(f"{pointer}/{missing[1]}", f"{missing[1]} is missing")
     if pattern := re.fullmatch(r"Expected `str` matching regex '(.*)'", message):
-        message = f"expected {_HINTS.get(pattern[1].encode().decode('unicode_escape'), 'other characters')}"
+        message = f"expected {m.PATTERNS[pattern[1].encode().decode('unicode_escape')]}"
     return Refusal.invalid(pointer, f"{pointer.rpartition('/')[2] or 'params'}: {message[:1].lower()}{message[1:]}")

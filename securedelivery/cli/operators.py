@@ -115,10 +115,10 @@ def import_catalog(
 
     A file without the column stock leaves the stock as it is.
     """
-    with _shop(config, database) as shop:
-        entries = catalog_file.read(path, shop.settings.shop.currency)
-        with output.progress("importing", len(entries)) as advance:
-            summary = shop.catalog.import_products(entries, advance)
+    currency = _settings(config, {"database.url": database}).shop.currency
+    entries = catalog_file.read(path, currency)
+    with _shop(config, database) as shop, output.progress("importing", len(entries)) as advance:
+        summary = shop.catalog.import_products(entries, advance)
     if as_json:
         output.json(summary)
     else:
@@ -169,6 +169,8 @@ def _shop(
     settings = _settings(config, {"database.url": database, "server.certs": certs})
     configure_logging(settings.log)
     with Shop(settings, create=create) as shop:
+        if shop.database.created:
+            output.note(f"made the database {shop.database.path}")
         yield shop
 
 

@@ -79,6 +79,10 @@ class Trust:
             message = f"the server's certificate is for {own}, not for {server_name}"
             raise RemoteProtocolError(message, "identity_mismatch") from error
 
+    def verify_own_server(self, chain: Sequence[x509.Certificate], now: datetime) -> None:
+        """What every client will check of this side's own server certificate, but for the name that it dials."""
+        self._verify(chain, ExtendedKeyUsageOID.SERVER_AUTH, now)
+
     def standing(self, leaf: x509.Certificate, now: datetime) -> str | None:
         """The slug for which an already verified leaf has to go now, or None: for connections that are open."""
         if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:

@@ -87,6 +87,13 @@ class Catalog:
             time.sleep(PAUSE_SECONDS)
         return ImportSummary(added, changed, len(entries) - added - changed)
 
+    def fill(self, entries: Sequence[ProductEntry]) -> int:
+        """Add all products, or none where there are some already: a restart must not put sold parts back.
+
+        Returns how many were added. In one transaction, so that an interrupted one leaves nothing half filled.
+        """
+        return self._database.writer.call(_fill, entries)
+
     def export(self) -> Iterator[Product]:
         """Every product, active or not, in the catalogue's order, as of one moment. Use it up soon: see
         Database.read.
@@ -110,6 +117,10 @@ class Catalog:
 def cursor_of(product: Product) -> str:
     """Where a list goes on behind this product."""
     return cursors.encode("p", product.sku)
+
+
+def _fill(tx: Transaction, commands: Sequence[Sequence[ProductEntry]]) -> list[int]:
+    return [_put_chunk(tx, entries).added if products.next_id(tx) == 1 else 0 for entries in commands]
 
 
 def _put(tx: Transaction, chunks: Sequence[Sequence[ProductEntry]]) -> Sequence[ImportSummary | Refusal]:

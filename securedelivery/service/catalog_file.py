@@ -1,7 +1,7 @@
 """Catalogue files: CSV in UTF-8 with a header, one product a line, as a spreadsheet saves it.
 
     sku,name,description,price,stock,active
-    GPU-RTX4070,ASUS Dual GeForce RTX 4070,12 GB GDDR6X,579.00,8,1
+    GPU-NV-5070,Gigabyte GeForce RTX 5070 WINDFORCE OC 12G,12 GB GDDR7,589.00,8,1
 
 `description`, `stock` and `active` may be left out, as a column or in a line: no description; the stock stays as it
 is (0 for a new product), so that a price list does not undo what was sold meanwhile; active. Prices are amounts in
@@ -27,10 +27,11 @@ MAX_STOCK = 10**9
 
 _SIZES = {"sku": 64, "name": 200, "description": 2_000}  # characters, as in the protocol
 _TRUTH = {"1": True, "yes": True, "true": True, "": True, "0": False, "no": False, "false": False}
-# No blanks and no colons: a SKU is typed on command lines, as in `order place GPU-RTX4070:2`.
+# No blanks and no colons: a SKU is typed on command lines, as in `order place GPU-NV-5070:2`.
 _SKU = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+#-]*", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
+_SEPARATORS = {";": "';'", "\t": "a tab"}  # what spreadsheets write in place of the comma
 
 
 def read(path: Path, currency: str) -> list[ProductEntry]:
@@ -78,7 +79,9 @@ def _entries(file: TextIO, currency: str) -> Iterator[ProductEntry]:
             yield entry
     except csv.Error as error:
         raise CatalogFileError(
-            str(error), "put texts with commas, quotes or line breaks in quotes", line=rows.line_num
+            str(error),
+            "put texts with commas, quotes or line breaks in quotes; the separator must be a comma",
+            line=rows.line_num,
         ) from error
 
 
@@ -86,7 +89,7 @@ def _check_header(header: list[str]) -> None:
     missing = [name for name in _REQUIRED if name not in header]
     unknown = [name for name in header if name not in COLUMNS]
     if missing or unknown or len(set(header)) != len(header):
-        hint = f"begin the file with {','.join(COLUMNS)}, separated by commas"
+        hint = _separator_hint(header, 2) or f"begin the file with {','.join(COLUMNS)}, separated by commas"
         if missing:
             raise CatalogFileError(f"the header has no column {missing[0]}", hint, line=1)
         if unknown:
@@ -94,12 +97,21 @@ def _check_header(header: list[str]) -> None:
         raise CatalogFileError("the header has a column twice", hint, line=1)
 
 
+def _separator_hint(cells: list[str], columns: int) -> str:
+    """What to do where another separator makes that many columns or more; "" where none does."""
+    text = ",".join(cells)
+    for sign, name in _SEPARATORS.items():
+        if text.count(sign) >= columns - 1 > 0:
+            return f"the separator must be a comma, not {name}: choose it where the file is saved as CSV"
+    return ""
+
+
 class _Line:
     def __init__(self, number: int, header: list[str], row: list[str], currency: str) -> None:
         self.number = number
         self._digits = minor_digits(currency)
         if len(row) != len(header):
-            hint = "put texts with commas in quotes"
+            hint = _separator_hint(row, len(header)) or "put texts with commas in quotes"
             raise CatalogFileError(f"{len(row)} values under {len(header)} columns", hint, line=number)
         self._cells = {name: cell.strip() for name, cell in zip(header, row, strict=True)}
 

@@ -36,7 +36,8 @@ class IssuedNames:
                 self._names = frozenset(self._path.read_text("utf-8").split())
                 self._seen = seen
         except FileNotFoundError:
-            self._names, self._seen = frozenset(), None
+            if self._names:
+                _log.warning("%s is gone; the names known so far stay reserved", self._path)
         except (OSError, UnicodeDecodeError) as error:
             # Better the names as they were than names given away.
             _log.warning("%s cannot be read (%s); the names known so far stay reserved", self._path, error)

@@ -16,6 +16,7 @@ from securedelivery.store import accounts
 from securedelivery.store.engine import Database
 from securedelivery.store.rewards import LotRow
 
+MAX_MONTHS = 1_200  # a century; dates end with the year 9999
 MAX_MULTIPLIER = 100  # anything near it is a slip of the pen
 
 
@@ -55,8 +56,10 @@ class RewardRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("tiers: the first needs orders = 0, each further one more than the one before it")
         if any(not tier.multiplier.is_finite() or not 0 <= tier.multiplier <= MAX_MULTIPLIER for tier in self.tiers):
             raise ValueError(f"tiers: a multiplier is between 0 and {MAX_MULTIPLIER}")
-        if self.cents_per_point < 1 or self.cents_of_a_point < 1 or self.expire_after_months < 1:
-            raise ValueError("cents_per_point, cents_of_a_point and expire_after_months are at least 1")
+        if self.cents_per_point < 1 or self.cents_of_a_point < 1:
+            raise ValueError("cents_per_point and cents_of_a_point are at least 1")
+        if not 1 <= self.expire_after_months <= MAX_MONTHS:
+            raise ValueError(f"expire_after_months is between 1 and {MAX_MONTHS}")
         if not 0 <= self.redeemable_percent <= 100:  # noqa: PLR2004 -- it is a percentage
             raise ValueError("redeemable_percent is between 0 and 100")
 

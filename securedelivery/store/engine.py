@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import NullPool
@@ -84,6 +84,8 @@ class Database:
 
     def __init__(self, engine: Engine, path: Path, *, busy_seconds: float) -> None:
         self.path = path
+        self.created = False
+        """Whether opening it has made it."""
         self._engine = engine
         self._idle: deque[Transaction] = deque()
         self.writer = Writer(self._transaction, sqlite3.Error, busy_seconds=busy_seconds)
@@ -98,14 +100,18 @@ class Database:
         with its first command.
         """
         path = _path(url)
-        _check(path, create=create)
-        engine = create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        created = _check(path, create=create)
+        engine = create_engine(
+            URL.create("sqlite", database=str(path)), isolation_level="AUTOCOMMIT", poolclass=NullPool
+        )
         event.listen(engine, "connect", _prepare)
         try:
             _migrate(engine, path)
         except (DatabaseError, sqlite3.Error) as error:
             raise _explained(path, error) from error
-        return cls(engine, path, busy_seconds=busy_seconds)
+        database = cls(engine, path, busy_seconds=busy_seconds)
+        database.created = created
+        return database
 
     def _transaction(self) -> Transaction:
         return Transaction(self._engine.connect())
@@ -168,8 +174,9 @@ def _path(url: str) -> Path:
     return Path(parsed.database).absolute()
 
 
-def _check(path: Path, *, create: bool) -> None:
-    """See that the file is there, ours to write and, if it is new, nobody else's to read."""
+def _check(path: Path, *, create: bool) -> bool:
+    """See that the file is there, ours to write and, if it is new, nobody else's to read. Returns whether it is new."""
+    created = False
     folder = path.parent
     if not folder.is_dir():
         raise StoreError(f"the folder of {path} does not exist; make it: mkdir -p {folder}")
@@ -184,8 +191,10 @@ def _check(path: Path, *, create: bool) -> None:
             raise StoreError(f"there is no database {path}; check --database, or let `securedelivery serve` make it")
         # Before SQLite does it with the umask's mode. Its -wal and -shm files take over the mode of this one.
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        created = True
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreError(f"{path} cannot be read and written by this user; change its owner or mode (0600)")
+    return created
 
 
 def _migrate(engine: Engine, path: Path) -> None:

@@ -150,7 +150,10 @@ class Writer:
         except Exception as error:  # noqa: BLE001 -- logged, and handed to all who wait
             # Of the transaction as a whole: no disk left, an input/output error. An exception object for each,
             # because each is raised on a thread of its own.
-            _log.exception("a transaction of %d commands was lost", len(jobs))
+            if isinstance(error, self._driver_error):  # a full disk needs no traceback on it as well
+                _log.error("a transaction of %d commands was lost: %s", len(jobs), error)
+            else:
+                _log.exception("a transaction of %d commands was lost", len(jobs))
             self._disconnect()
             outcomes = []
             for _ in jobs:

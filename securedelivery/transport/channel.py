@@ -5,11 +5,12 @@ SSLObject over two MemoryBIOs does neither. A Channel has no lock: it belongs to
 sees to that.
 """
 
+import re
 import ssl
 
 from securedelivery.protocol.connection import ALPN
 
-__all__ = ["Channel", "TlsFailure"]
+__all__ = ["Channel", "TlsFailure", "reason_of"]
 
 RECORD = 16_384  # the most plaintext that one TLS record holds (RFC 8446, section 5.1)
 
@@ -94,6 +95,18 @@ class Channel:
 
 def describe(error: ssl.SSLError) -> str:
     """OpenSSL's words without its file and line: `certificate verify failed: certificate has expired`."""
-    reason = (error.reason or error.strerror or str(error)).replace("_", " ").lower()
+    reason = (reason_of(error) or error.strerror or str(error)).replace("_", " ").lower()
     detail = getattr(error, "verify_message", "")
     return f"{reason}: {detail}" if detail else reason
+
+
+def reason_of(error: ssl.SSLError) -> str:
+    """OpenSSL's name for what happened, such as TLSV1_ALERT_UNKNOWN_CA; "" where it has none.
+
+    CPython 3.11 leaves `reason` empty for reasons that it does not know (the alert no_application_protocol among them),
+    and has OpenSSL's words in its message only: `[SSL] tlsv1 alert no application protocol (_ssl.c:1006)`.
+    """
+    if error.reason:
+        return error.reason
+    words = re.fullmatch(r"(?:\[[^]]*\] )?([a-zA-Z0-9 ]+) \(_ssl\.c:[0-9]+\)", error.strerror or str(error))
+    return words[1].replace(" ", "_").upper() if words else ""

@@ -484,6 +484,11 @@ class Peer:
                 return
         self._gone()
 
+    def give_way(self) -> None:
+        """Go without a word: its file descriptor is needed. Only a handshake; what is open by now stays."""
+        if self._stage is Stage.HANDSHAKE:
+            self._vanish("gave way: out of file descriptors")
+
     def abandon(self) -> None:
         """Close the socket, without a word."""
         self._stage = Stage.GONE

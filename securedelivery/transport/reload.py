@@ -63,8 +63,9 @@ class SecurityWatcher(threading.Thread):
                 self._asked = False
                 self._used = state
                 self._reload()
-            now, expires = datetime.now(UTC), self._security.crl_expires
-            if now - self._warned > WARN_AGAIN or (expires is not None and self._warned < expires <= now):
+            now, security = datetime.now(UTC), self._security
+            ends = [moment for moment in (security.crl_expires, security.certificate_ends) if moment is not None]
+            if now - self._warned > WARN_AGAIN or any(self._warned < moment <= now for moment in ends):
                 self._warn()
 
     def _reload(self) -> None:
@@ -96,6 +97,23 @@ class SecurityWatcher(threading.Thread):
             self._log.warning(
                 "! the revocation list is outdated soon", expires=expires.isoformat(), hint="run ./gen_certs.sh crl"
             )
+        self._warn_of_certificate(now)
+
+    def _warn_of_certificate(self, now: datetime) -> None:
+        begins, ends = self._security.certificate_begins, self._security.certificate_ends
+        hint = "run ./gen_certs.sh renew server"
+        if now < begins:
+            self._log.error(
+                "! the server's certificate is not valid yet: no client accepts it",
+                begins=begins.isoformat(),
+                hint="check this machine's clock",
+            )
+        elif ends <= now:
+            self._log.error(
+                "! the server's certificate has ended: no client accepts it", ended=ends.isoformat(), hint=hint
+            )
+        elif ends - now < WARN_BEFORE:
+            self._log.warning("! the server's certificate ends soon", ends=ends.isoformat(), hint=hint)
 
     def _state(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(_fingerprint(path) for path in self._paths)

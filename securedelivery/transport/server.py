@@ -28,6 +28,7 @@ __all__ = ["Limits", "Server"]
 BACKLOG = 4_096  # connections that the kernel holds while the acceptor is busy; it lowers this to net.core.somaxconn
 DRAIN_SECONDS = 8.0  # of the 10 that a stop may take: ENDING_SECONDS, LINGER_SECONDS and the sweeps' delay
 JOIN_SECONDS = 1.0  # for jobs that nobody waits for any more; the rest is for the database
+ROOM = 64  # connections that give way at once where file descriptors have run out
 REPEAT_SECONDS = 60.0  # between two log lines about one lasting trouble
 
 
@@ -95,10 +96,10 @@ class Server:
             self._listener = socket.create_server(
                 (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=family == socket.AF_INET6 and host == "::"
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one (IDNA)
             raise ConfigurationError(
                 f"listen {host}:{port}",
-                error.strerror or str(error),
+                getattr(error, "strerror", None) or str(error),
                 "choose an address of this machine and a port that nobody else uses (--listen HOST:PORT)",
             ) from error
         self._listener.setblocking(False)
@@ -222,6 +223,7 @@ class Server:
                     self._complain_again = time.monotonic() + REPEAT_SECONDS
                     hint = "raise the limit of open files"
                     self.log.error("! cannot accept", error=str(error), hint=hint)  # noqa: TRY400
+                self._make_room()
                 time.sleep(0.05)
                 return
             try:
@@ -229,6 +231,16 @@ class Server:
             except Exception as error:  # noqa: BLE001 -- a bug costs one connection, not the door
                 sock.close()
                 self.application.incident(error, "admitting a connection")
+
+    def _make_room(self) -> None:
+        """Silent and half-open connections must not keep customers out: the oldest of them go at once."""
+        with self._lock:
+            oldest = list(itertools.islice(self._handshaking, ROOM))
+            going = [(peer, self._peers[peer]) for peer in oldest]
+            for peer in oldest:
+                del self._handshaking[peer]
+        for peer, io in going:
+            io.post(peer.give_way)
 
     def _admit(self, sock: socket.socket, address: str, io: IOThread) -> None:
         slot = _slot(address)

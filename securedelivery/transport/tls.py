@@ -2,7 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -10,9 +10,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from securedelivery.errors import ConfigurationError
+from securedelivery.errors import ConfigurationError, RemoteProtocolError
 from securedelivery.protocol.authentication import ClientPolicy, Credentials
-from securedelivery.protocol.certificates import Trust
+from securedelivery.protocol.certificates import Trust, end_of_life
 from securedelivery.protocol.connection import ALPN
 
 __all__ = ["ServerFiles", "ServerSecurity", "client_context", "load_credentials", "load_trust"]
@@ -38,12 +38,15 @@ class ServerSecurity:
     """One loaded state of the server's files: TLS context and inner credentials always belong together.
 
     crl_expires: when the revocation list runs out (aware, UTC), None where there is no list.
+    certificate_begins, certificate_ends: the life of the server's own certificate.
     """
 
     context: ssl.SSLContext
     credentials: Credentials
     policy: ClientPolicy
     crl_expires: datetime | None
+    certificate_begins: datetime
+    certificate_ends: datetime
 
     @classmethod
     def load(
@@ -51,11 +54,21 @@ class ServerSecurity:
     ) -> "ServerSecurity":
         """Load all of it or nothing. Raises ConfigurationError that names the file and the remedy.
 
-        A missing revocation list is no error: then every client certificate is refused.
+        A missing revocation list is no error: then every client certificate is refused. Nor are a server certificate's
+        dates, which the clock can mend.
         """
         credentials = load_credentials(files.certificate, files.key)
         crl = files.crl if files.crl.exists() else None
         trust = load_trust(files.ca, crl)
+        try:
+            Trust(trust.authorities, None).verify_own_server(credentials.certificates, datetime.now(UTC))
+        except RemoteProtocolError as error:
+            if error.reason != "certificate_expired":
+                raise ConfigurationError(
+                    str(files.certificate),
+                    f"no client will accept it: {error}",
+                    f"it has to be a server's certificate of {files.ca}: ./gen_certs.sh server --force",
+                ) from error
         # create_default_context would obey SSLKEYLOGFILE even in a server, a bare context does not.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _prepare(context)
@@ -72,6 +85,8 @@ class ServerSecurity:
             credentials,
             ClientPolicy(Trust(trust.authorities, crls), trust_domain, certificates_required, trusted_proxies),
             min((one.next_update_utc for one in crls if one.next_update_utc), default=None),
+            credentials.certificates[0].not_valid_before_utc,
+            end_of_life(credentials.certificates),
         )
 
 

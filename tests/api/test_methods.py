@@ -165,7 +165,7 @@ def test_checks_come_in_the_order_method_login_role_parameters(door: Door, monke
         ({"idempotency_key": "k", "lines": [{"sku": "a", "quantity": 0}]}, "/lines/0/quantity", "quantity"),
         ({"idempotency_key": "k", "lines": [{"sku": "a", "quantity": 1.5}]}, "/lines/0/quantity", "int"),
         ({"idempotency_key": "k", "lines": [{"sku": "a", "quantity": True}]}, "/lines/0/quantity", "bool"),
-        ({"idempotency_key": "k", "lines": [{"sku": "a\n", "quantity": 1}]}, "/lines/0/sku", "characters"),
+        ({"idempotency_key": "k", "lines": [{"sku": "a\n", "quantity": 1}]}, "/lines/0/sku", "one line"),
         ({"idempotency_key": "k", "lines": [{"sku": "a", "quantity": 1}] * 101}, "/lines", "length"),
         (
             {"idempotency_key": "k", "lines": [{"sku": "a", "quantity": 1}], "redeem_points": -1},
@@ -193,6 +193,18 @@ def test_parameters_that_cannot_be_read_are_refused(door: Door) -> None:
 def test_a_pattern_is_explained_in_words(door: Door) -> None:
     refusal = door.refused("account.create", username="Alice!")
     assert refusal.message == "username: expected 3 to 32 of a-z 0-9 . _ -, starting with a letter"
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "words"),
+    [
+        ("address", "a\0b", "address: expected text without U+0000"),
+        ("name", "a\nb", "name: expected one line without control characters"),
+        ("email", "nobody", "email: expected an address like name@example.org"),
+    ],
+)
+def test_every_pattern_has_words_of_its_own(door: Door, member: str, value: str, words: str) -> None:
+    assert door.refused("account.create", username="alice", **{member: value}).message == words
 
 
 def test_unknown_members_are_ignored_and_null_is_absent(alice: Door) -> None:

@@ -1,5 +1,6 @@
 """Many who connect and do nothing do not shut the door for a customer."""
 
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -46,6 +47,19 @@ def test_silent_and_half_done_connections_do_not_stop_a_new_customer(
         assert late.call("order.get", order=placed["order"])["status"] == "placed"
     record_property("longest_order_seconds", round(witness.longest, 3))
     assert len(witness.orders) > 1
+
+
+def test_not_even_where_file_descriptors_run_out(
+    start_server: StartServer, enter: Enter, ring: RingOf, held: ExitStack
+) -> None:
+    server = start_server({"limits": {"handshake_seconds": 120}}, stock={"CPU-1": 10})
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (256, 256))
+    for number in range(600):
+        source = (f"127.0.1.{1 + number // PER_ADDRESS}", 0)
+        held.enter_context(socket.create_connection(server.address, PATIENCE_SECONDS, source))
+    late = enter(server, "late")
+    assert late.call("order.place", **order("k", CPU_1=1))["status"] == "placed"
+    server.log.wait_for("! cannot accept")
 
 
 def connect_when_there_is_room(server: ServerProcess, keyring: Keyring) -> WireClient:

@@ -124,7 +124,7 @@ def test_a_debt_is_paid_from_what_is_earned(earned: int, balance: int) -> None:
         ({"tiers": [{"name": "a", "orders": 0, "multiplier": "NaN"}]}, "a multiplier is between 0 and 100"),
         ({"cents_per_point": 0}, "at least 1"),
         ({"cents_of_a_point": 0}, "at least 1"),
-        ({"expire_after_months": 0}, "at least 1"),
+        ({"expire_after_months": 0}, "between 1 and 1200"),
         ({"redeemable_percent": 101}, "redeemable_percent is between 0 and 100"),
     ],
 )

@@ -242,3 +242,19 @@ def test_a_file_that_is_not_ours(mode_of_folder: int, mode_of_file: int, message
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert message in done.stdout
+
+
+@pytest.mark.parametrize("name", ["we?ird", "per%cent", "ha#sh", "a b"])
+def test_odd_names_of_folders_are_taken_as_they_stand(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    path = folder / "shop.db"
+    with Database.open("sqlite:///shop.db") as database:
+        assert database.path == path
+        assert database.created
+    assert {found.name for found in tmp_path.iterdir()} == {name}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.stat().st_size > 0

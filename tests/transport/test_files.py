@@ -1,14 +1,15 @@
 """What can be wrong with a certificate, a key or a revocation list: each error names the file and the remedy."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from certificate_authority import CertificateAuthority
+from certificate_authority import DAY, CertificateAuthority, Issued
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from securedelivery.errors import ConfigurationError
-from securedelivery.transport.tls import client_context, load_credentials, load_trust
+from securedelivery.transport.tls import ServerFiles, ServerSecurity, client_context, load_credentials, load_trust
 
 
 @pytest.fixture
@@ -89,3 +90,36 @@ def test_a_pair_that_openssl_does_not_take(
     alice[1].write_bytes(encoded)
     with pytest.raises(ConfigurationError, match=r"alice\.crt: OpenSSL does not take it"):
         client_context(certs / "ca.crt", *alice, None)
+
+
+def load(certs: Path) -> ServerSecurity:
+    return ServerSecurity.load(
+        ServerFiles.in_directory(certs),
+        trust_domain="shop.test",
+        certificates_required=True,
+        trusted_proxies=frozenset(),
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(lambda _ca: CertificateAuthority("another CA").server(), id="of another CA"),
+        pytest.param(lambda ca: ca.client(), id="a client's"),
+    ],
+)
+def test_a_server_certificate_that_no_client_would_accept(
+    ca: CertificateAuthority, certs: Path, wrong: Callable[[CertificateAuthority], Issued]
+) -> None:
+    load(certs)
+    wrong(ca).write(certs / "server.crt", certs / "server.key")
+    with pytest.raises(ConfigurationError, match=r"server\.crt: no client will accept it") as error:
+        load(certs)
+    assert "gen_certs.sh server --force" in error.value.hint
+
+
+def test_dates_of_the_server_certificate_are_no_error_as_the_clock_may_be_wrong(
+    ca: CertificateAuthority, certs: Path
+) -> None:
+    ca.server(start=-90 * DAY, end=-DAY).write(certs / "server.crt", certs / "server.key")
+    assert load(certs).certificate_ends < ca.now
