@@ -29,6 +29,10 @@ readonly REASONS='unspecified keyCompromise affiliationChanged superseded cessat
 
 say() { printf '%s\n' "$*"; }
 
+# What the tools say about a disk or a folder stays out; the one line of die says what to do.
+quietly() { "$@" 2>/dev/null; }
+append() { { printf '%s\n' "$1" >>"$2"; } 2>/dev/null || die "cannot write $2: look at the space on the disk, and run again"; } # line file
+
 # One line, whatever is quoted in it; it must say what to do.
 die() {
   printf 'error: %s\n' "${*//$'\n'/ }" >&2
@@ -412,18 +416,18 @@ stage() {
     [[ ! -e $part || -w $part ]] || die "cannot write in ${folder@Q}/$part: run as its owner"
   done
   staged=yes
-  mkdir .new .new/work .new/clients .new/proxies ||
+  quietly mkdir .new .new/work .new/clients .new/proxies ||
     die "cannot write in ${folder@Q}: look at the space on the disk, and run again"
 }
 
 stage_index() {
   stage
   [[ ! -e .new/index.txt ]] || return 0
-  cp index.txt crlnumber .new/ || die "cannot copy the index: look at the space on the disk, and run again"
+  quietly cp index.txt crlnumber .new/ || die "cannot copy the index: look at the space on the disk, and run again"
 }
 
 # A file that goes away with the change.
-stage_removal() { printf '%s\n' "$1" >>.new/removals; }
+stage_removal() { append "$1" .new/removals; }
 
 # One rename decides; before it nothing has happened, after it all will.
 commit() {
@@ -436,13 +440,13 @@ commit() {
     case $file in
       *.key | *.p12 | */index.txt | */crlnumber | */removals) ;;
       .new/clients | .new/proxies) ;;
-      *) chmod 0644 "$file" || die "cannot set the mode of ${file@Q}: run as the owner of the folder" ;;
+      *) quietly chmod 0644 "$file" || die "cannot set the mode of ${file@Q}: run as the owner of the folder" ;;
     esac
   done
   [[ ! -e .new/ca.key ]] || chmod 0400 .new/ca.key
-  sync -- "${files[@]}" || die "cannot write to the disk: look at the space on it, and run again"
+  quietly sync -- "${files[@]}" || die "cannot write to the disk: look at the space on it, and run again"
   trap '' INT TERM HUP
-  mv -T .new .commit || die "cannot write in ${folder@Q}: run as its owner"
+  quietly mv -T .new .commit || die "cannot write in ${folder@Q}: run as its owner"
   staged=''
   publish
   trap - INT TERM HUP
@@ -453,14 +457,14 @@ publish() {
   local part files one
   local failed="cannot move the new files into place: mend the cause and run again, they are kept in ${folder@Q}/.commit"
   if [[ -e .commit/removals ]]; then
-    while IFS= read -r one; do rm -f -- "$one" || die "$failed"; done <.commit/removals
+    while IFS= read -r one; do quietly rm -f -- "$one" || die "$failed"; done <.commit/removals
   fi
   for part in clients proxies .; do
     files=()
     for one in .commit/"$part"/*; do [[ ! -f $one || $one == */removals ]] || files+=("$one"); done
     ((${#files[@]})) || continue
-    mkdir -p "$part" || die "$failed"
-    mv -f -- "${files[@]}" "$part/" || die "$failed"
+    quietly mkdir -p "$part" || die "$failed"
+    quietly mv -f -- "${files[@]}" "$part/" || die "$failed"
   done
   sync -- . clients proxies 2>/dev/null || true # a file system that cannot sync folders is no reason to fail
   rm -rf .commit
@@ -584,7 +588,7 @@ settle_trust_domain() {
     [[ -n $trust_domain ]] ||
       die "the file trust-domain is missing in ${folder@Q}: '$self --trust-domain NAME' with the name that the folder was begun with"
     stage
-    say "$trust_domain" >.new/trust-domain
+    append "$trust_domain" .new/trust-domain
     return
   fi
   is_trust_domain "$chosen" ||
@@ -603,10 +607,10 @@ begin_ca() {
   if [[ -e trust-domain ]]; then settle_trust_domain; fi
   : "${trust_domain:=$DEFAULT_TRUST_DOMAIN}"
   stage
-  : >.new/index.txt
-  : >.new/names.txt
-  say 01 >.new/crlnumber
-  say "$trust_domain" >.new/trust-domain
+  quietly touch .new/index.txt .new/names.txt ||
+    die "cannot write in ${folder@Q}: look at the space on the disk, and run again"
+  append 01 .new/crlnumber
+  append "$trust_domain" .new/trust-domain
   new_key "${key_kind:-ecdsa}" .new/ca.key
   sign_ca
   read_certificate .new/ca.crt
@@ -669,9 +673,9 @@ sign_leaf() { # kind name public-key alt-names
     -CA "$(newest ca.crt)" -CAkey "$(newest ca.key)" -passin pass: -days "${days:-$LEAF_DAYS}" \
     -extfile "$OPENSSL_CONF" -extensions "$section" -out ".new/$base.crt"
   chain_is_good -purpose "ssl$section" ".new/$base.crt" >/dev/null ||
-    die "the new $base.crt does not verify: check the clock and ca.crt, and run again"
+    die "the new $base.crt does not verify: check the space on the disk, the clock and ca.crt, and run again"
   read_certificate ".new/$base.crt"
-  printf 'V\t%s\t\t%s\tunknown\t%s\n' "$(index_date "$cert_end")" "$cert_serial" "$subject" >>.new/index.txt
+  append "V"$'\t'"$(index_date "$cert_end")"$'\t\t'"$cert_serial"$'\tunknown\t'"$subject" .new/index.txt
   [[ $kind != client ]] || record_name "$who"
   say "$base.crt: issued for $cert_names, valid until $cert_end"
 }
@@ -681,17 +685,18 @@ record_name() {
   local known
   stage_index
   while IFS= read -r known; do [[ $known != "$1" ]] || return 0; done <names.txt
-  cp names.txt .new/ || die "cannot copy names.txt: look at the space on the disk, and run again"
-  say "$1" >>.new/names.txt
+  quietly cp names.txt .new/ || die "cannot copy names.txt: look at the space on the disk, and run again"
+  append "$1" .new/names.txt
 }
 
 # A fresh key and its certificate.
 issue_pair() { # kind name key-kind alt-names
-  local base
+  local base public
   base=$(base_of "$1" "$2")
   stage
   new_key "$3" ".new/$base.key"
-  key_of_key ".new/$base.key" >.new/work/public
+  public=$(key_of_key ".new/$base.key")
+  append "$public" .new/work/public
   sign_leaf "$1" "$2" .new/work/public "$4"
 }
 
@@ -708,7 +713,7 @@ take_request() {
   local said text
   [[ -f $csr || -p $csr ]] && [[ -r $csr ]] || die "cannot read the request ${csr@Q}: check the path after --csr"
   stage
-  head -c "$MAX_CSR_BYTES" -- "$csr" >.new/work/request ||
+  quietly head -c "$MAX_CSR_BYTES" -- "$csr" >.new/work/request ||
     die "cannot read the request ${csr@Q}: check the path after --csr"
   said=$(openssl req -in .new/work/request -passin pass: -noout -verify 2>&1) && [[ $said == *'verify OK'* ]] ||
     die "${csr@Q} is not a certificate request that its own key has signed: let the customer make it anew (see certs/README.md)"
@@ -778,8 +783,12 @@ issue_first() { # kind name
   local base words alt
   base=$(base_of "$1" "$2") words=$(words_of "$1" "$2")
   if [[ -z $force ]]; then
-    [[ ! -e $base.crt ]] ||
+    if [[ -e $base.crt ]]; then
+      # In a shell of its own, since reading a broken certificate would end the script.
+      ! (read_certificate "$base.crt" && is_revoked "$cert_serial") 2>/dev/null ||
+        die "$base.crt is revoked: '$self $words --force' issues a new one, if that is meant"
       die "$base.crt is there already: '$self renew $2' renews it, '$self $words --force' replaces it"
+    fi
     check_pair "$base" "$words"
   fi
   if [[ $1 == server ]]; then alt=$(server_alt_names); else alt=$(uri_of "$1" "$2"); fi
@@ -793,7 +802,7 @@ issue_first() { # kind name
 
 # Where the key is here, a fresh one of the same kind; where it is elsewhere, the same one, or that of a new request.
 issue_again() { # kind name
-  local base words alt
+  local base words alt public
   base=$(base_of "$1" "$2") words=$(words_of "$1" "$2")
   [[ -e $base.crt ]] || die "$base.crt is missing: issue it with '$self $words'"
   if [[ -z $force ]]; then
@@ -812,7 +821,8 @@ issue_again() { # kind name
     issue_pair "$1" "$2" "${key_kind:-ecdsa}" "$alt"
   else
     stage
-    key_of_certificate "$base.crt" >.new/work/public
+    public=$(key_of_certificate "$base.crt")
+    append "$public" .new/work/public
     issue_for_public_key "$1" "$2" .new/work/public "$alt"
   fi
   [[ ! -e $base.p12 ]] || say "$base.p12: holds the former pair; '$self p12 $2 --force' makes it anew"
@@ -907,10 +917,10 @@ run_revoke() {
         count=$((count + 1))
       fi
     fi
-    printf '%s\n' "$line"
+    { printf '%s\n' "$line"; } 2>/dev/null || die "cannot write the index: look at the space on the disk, and run again"
     row=$((row + 1))
   done 3>&1 <index.txt >.new/work/index
-  mv .new/work/index .new/index.txt
+  quietly mv .new/work/index .new/index.txt || die "cannot write the index: look at the space on the disk, and run again"
   if ((count == 0)); then
     say "nothing to revoke: no certificate of $name is valid any more"
     return
@@ -996,7 +1006,7 @@ run_list() {
 
 # Each check_* prints what is wrong, a line each, and what is worth knowing, in lines that begin with "note: ".
 
-checks_failed='' list_signed=''
+checks_failed='' list_signed='' ca_expired=''
 
 # Each check runs in a shell of its own, so that a file that openssl cannot even read is a finding and not the end.
 report() { # file findings
@@ -1027,6 +1037,16 @@ check_readable() {
   [[ -r $1 ]] || die "unreadable: run as the owner of the folder"
 }
 
+# Keys are shown on lines of their own only where something is wrong with them.
+report_private() { # base
+  local file said
+  for file in "$1.key" "$1.p12"; do
+    [[ -e $file ]] || continue
+    said=$(check_mode "$file" 600 2>&1) || true
+    [[ -z $said ]] || report "$file" "$said"
+  done
+}
+
 note_end() { # begin end
   ! is_last_third "$1" "$2" || say "note: due for renewal"
   say "note: valid until $2"
@@ -1051,13 +1071,15 @@ check_ca_key() {
 }
 
 check_list() {
+  local remedy=crl
   [[ -e crl.pem ]] || die "missing: '$self crl' makes it; until then the server refuses every client"
   check_readable crl.pem
   check_mode crl.pem 644
   [[ -n $list_signed ]] || die "not signed by this CA: '$self crl' makes it anew"
   read_list
+  [[ -z $ca_expired ]] || remedy=--force
   (($(epoch "$list_end") > $(now))) ||
-    die "outdated since $list_end, so that the server refuses every client: '$self crl' makes it anew"
+    die "outdated since $list_end, so that the server refuses every client: '$self $remedy' makes it anew"
   note_end "$list_begin" "$list_end"
 }
 
@@ -1106,6 +1128,7 @@ check_leaf() { # kind name
   done
   [[ -n $known ]] || say "not in index.txt, so that it cannot be revoked: '$self $words --force' replaces it"
   if ! said=$(chain_is_good -purpose "ssl$section" "$base.crt"); then
+    [[ -z $ca_expired ]] || die "the CA has expired: '$self --force' renews it, then verify again"
     if ends_within "$base.crt" 0; then words="renew $2"; else words+=' --force'; fi
     die "$(verify_reason "$said"): '$self $words' replaces it"
   fi
@@ -1128,7 +1151,6 @@ check_leaf() { # kind name
     [[ $cert_names == "$(uri_of "$1" "$2")" ]] || say "is for $cert_names: '$self $words --force' replaces it"
   fi
   if [[ -e $base.key ]]; then
-    check_mode "$base.key" 600
     same_key "$base.crt" "$base.key" ||
       say "its key does not belong to it: put the right one back, or '$self $words --force'"
   elif [[ $1 == server ]]; then
@@ -1136,14 +1158,14 @@ check_leaf() { # kind name
   else
     say "note: the key is its owner's"
   fi
-  [[ ! -e $base.p12 ]] || check_mode "$base.p12" 600
   note_end "$cert_begin" "$cert_end"
 }
 
 run_verify() {
-  local file
+  local file kind
   [[ ! -e .commit ]] || die "an interrupted run waits to be finished: run '$self' as the owner of the folder"
   ! list_is_signed || list_signed=yes
+  ! quietly openssl x509 -noout -in ca.crt || ! ends_within ca.crt 0 || ca_expired=yes
   report ca.crt "$(check_ca 2>&1)"
   report ca.key "$(check_ca_key 2>&1)"
   report crl.pem "$(check_list 2>&1)"
@@ -1153,11 +1175,17 @@ run_verify() {
   [[ ! -r index.txt ]] || read_index
   [[ ! -r trust-domain ]] || IFS= read -r trust_domain <trust-domain || true
   report server.crt "$(check_leaf server server 2>&1)"
-  for file in clients/*.crt; do report "$file" "$(check_leaf client "$(basename "$file" .crt)" 2>&1)"; done
-  for file in proxies/*.crt; do report "$file" "$(check_leaf proxy "$(basename "$file" .crt)" 2>&1)"; done
+  report_private server
+  for file in clients/*.crt proxies/*.crt; do
+    kind=client
+    [[ $file == clients/* ]] || kind=proxy
+    report "$file" "$(check_leaf "$kind" "$(basename "$file" .crt)" 2>&1)"
+    report_private "${file%.crt}"
+  done
   for file in clients/*.key proxies/*.key; do
     [[ -e ${file%.key}.crt ]] || report "$file" "there is no certificate with it: remove it"
   done
+  [[ -z $ca_expired ]] || die "the CA in ${folder@Q} has expired: begin with '$self --force', then verify again"
   [[ -z $checks_failed ]] || die "something is bad in ${folder@Q}: the lines above say what to do"
 }
 

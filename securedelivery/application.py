@@ -143,8 +143,8 @@ def serve(settings: Settings, catalog: Path | None, ready: Callable[[str, int], 
     # Blocked before the first thread begins, for all inherit it, and waited for here: handed to another thread, as the
     # kernel may, a signal would set a flag for the main one and not wake it.
     signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
-    _raise_file_limit(settings.limits.connections)
     with Shop(settings) as shop:
+        _raise_file_limit(settings.limits.connections)
         if catalog is not None:
             shop.catalog.fill(catalog_file.read(catalog, settings.shop.currency))
         running = Running(shop)
@@ -163,12 +163,13 @@ def _raise_file_limit(connections: int) -> None:
     """Each connection takes a file descriptor, and the usual soft limit of 1,024 is for programs that use select()."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + RESERVED_FILES
-    if hard != resource.RLIM_INFINITY and hard < wanted:
+    if hard != resource.RLIM_INFINITY and hard < connections:
         structlog.get_logger("securedelivery").warning(
             "! too few open files are allowed for limits.connections",
             allowed=hard,
             hint=f"LimitNOFILE={wanted} in the systemd unit, or a smaller limits.connections",
         )
-        wanted = hard
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

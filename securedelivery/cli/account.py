@@ -40,6 +40,7 @@ def create(
                 "without a certificate, an account needs a name",
                 "securedelivery account create NAME, or: securedelivery profile set --certificate FILE",
             )
+        service.client()  # first: where the server wants a certificate, a password is of no use
         word = password(f"A password for {username}, 8 characters or more: ", twice=True)
     client = service.client()
     username = username or service.identity_name()

@@ -132,7 +132,9 @@ def _root(
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code. arguments: those of the process by default."""
-    terminal.prepare()
+    if not terminal.prepare():
+        terminal.error("standard output is closed: open it, or send it to /dev/null")
+        return failures.FAILED
     try:
         command = typer.main.get_command(_app)
         code = command.main(args=arguments, prog_name="securedelivery", standalone_mode=False)

@@ -169,9 +169,9 @@ def _shop(
     settings = _settings(config, {"database.url": database, "server.certs": certs})
     configure_logging(settings.log)
     with Shop(settings, create=create) as shop:
-        if shop.database.created:
-            output.note(f"made the database {shop.database.path}")
         yield shop
+        if shop.database.created:  # a mistyped --database would otherwise go unnoticed
+            output.note(f"made the database {shop.database.path}")
 
 
 def _first_line(path: Path) -> str:

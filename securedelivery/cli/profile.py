@@ -56,7 +56,7 @@ def change(
 
 @app.command(
     "show",
-    epilog=options.examples("profile show", "SECUREDELIVERY_SERVER=localhost:5556 securedelivery profile show --json"),
+    epilog=options.examples("profile show", "profile show --server localhost:5556 --json"),
 )
 @options.connecting
 def show(service: Service, *, as_json: options.AsJson = False) -> None:

@@ -85,9 +85,8 @@ class Service:
         if self.profile().certificate is not None:
             return self._by_certificate()
         user = self._require_user()
-        word = password(f"Password for {user}: ")
-        client = self.client()
-        client.login(user, word)
+        client = self.client()  # first: where the server wants a certificate, a password is of no use
+        client.login(user, password(f"Password for {user}: "))
         return client
 
     def _by_certificate(self) -> "Client":

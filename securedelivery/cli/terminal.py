@@ -3,16 +3,18 @@
 Rich draws tables on a terminal; into a pipe or a file go plain columns, and Rich is not even imported.
 """
 
+import codecs
 import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 import typer
 
-from securedelivery.cli.text import clean, columns_of, escape_json
+from securedelivery.cli.text import ascii_json, clean, columns_of, escape_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,12 +45,17 @@ class Column(msgspec.Struct, frozen=True):
     wide: bool = False
 
 
-def prepare() -> None:
-    """Characters that this terminal cannot show are replaced instead of failing."""
+def prepare() -> bool:
+    """Characters that this terminal cannot show are replaced instead of failing. False: there is no stdout at all."""
+    if sys.stderr is None:  # closed (`2>&-`): nobody is told, and no other file gets its number
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- as long as the process
+    if sys.stdout is None:
+        return False
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
+    return True
 
 
 def line(text: str = "") -> None:
@@ -58,14 +65,17 @@ def line(text: str = "") -> None:
 
 
 def document(text: str) -> None:
-    """Data of a format of its own, as it stands."""
-    _write(text)
+    """Data of a format of its own, in UTF-8 whatever the terminal's encoding is: it is for a file or a program."""
+    flush()
+    with _closed_pipe():
+        sys.stdout.buffer.write(text.encode())
     flush()
 
 
 def json(value: object) -> None:
-    """A structure of the protocol."""
-    _write(escape_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()) + "\n")
+    """A structure of the protocol. Where not every character can be written, those beyond ASCII are escapes."""
+    text = escape_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    _write((text if codecs.lookup(sys.stdout.encoding).name == "utf-8" else ascii_json(text)) + "\n")
 
 
 def note(text: str) -> None:

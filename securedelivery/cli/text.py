@@ -6,11 +6,13 @@ from datetime import datetime
 
 from securedelivery.model import Cents, Timestamp, minor_digits
 
-__all__ = ["clean", "columns_of", "escape_json", "moment", "money", "quantity"]
+__all__ = ["ascii_json", "clean", "columns_of", "escape_json", "moment", "money", "quantity"]
 
 # What moves the cursor, colours, renames windows or turns the direction of writing: C0, DEL, C1, bidirectional controls
 # (Unicode Standard Annex 9), line and paragraph separators, and half surrogate pairs.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_NOT_ASCII = re.compile("[^\x00-\x7f]")
 
 
 def clean(text: str) -> str:
@@ -24,6 +26,16 @@ def clean(text: str) -> str:
 def escape_json(document: str) -> str:
     """JSON with the characters that JSON allows and a terminal does not, as escapes: the values stay the same."""
     return _UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", document)
+
+
+def ascii_json(document: str) -> str:
+    """JSON in ASCII alone; characters beyond the BMP become two escapes (RFC 8259, section 7)."""
+
+    def escape(found: re.Match[str]) -> str:
+        units = found[0].encode("utf-16-be")
+        return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+    return _NOT_ASCII.sub(escape, document)
 
 
 def columns_of(text: str) -> int:

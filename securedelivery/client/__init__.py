@@ -5,7 +5,7 @@
     profile = Profile("shop.example.org:5555", Path("ca.crt"), Path("alice.crt"), Path("alice.key"))
     with Client(profile) as client:             # connects; client.welcome.identity says as whom
         client.login_certificate()              # or client.login("bob", "a password")
-        order = client.place_order([("GPU-4070S", 1)], address="1 Main Street")
+        order = client.place_order([("GPU-NV-4070S", 1)], address="1 Main Street")
         for order in client.all_orders():
             print(order.order, order.status)
 

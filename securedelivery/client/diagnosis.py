@@ -11,7 +11,7 @@ import ssl
 
 from securedelivery.errors import ConnectionFailure, PeerClosed, RemoteProtocolError
 from securedelivery.protocol.connection import CloseReceived
-from securedelivery.transport.channel import TlsFailure
+from securedelivery.transport.channel import TlsFailure, reason_of
 
 __all__ = ["closed", "inner_refused", "timed_out", "tls_failed", "truncated", "unreachable"]
 
@@ -117,7 +117,7 @@ def tls_failed(server: str, host: str, failure: TlsFailure, *, has_crl: bool) ->
         return _server_untrusted(server, host, cause, has_crl=has_crl)
     if isinstance(cause, ssl.SSLEOFError):
         return truncated(server)
-    reason = cause.reason or "" if isinstance(cause, ssl.SSLError) else ""
+    reason = reason_of(cause) if isinstance(cause, ssl.SSLError) else ""
     if reason in _NO_TLS:
         return ConnectionFailure(
             f"what answers at {server} does not speak TLS", f"this is not the service's port: {_SET_SERVER}"

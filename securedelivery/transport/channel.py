@@ -106,7 +106,7 @@ def reason_of(error: ssl.SSLError) -> str:
     CPython 3.11 leaves `reason` empty for reasons that it does not know (the alert no_application_protocol among them),
     and has OpenSSL's words in its message only: `[SSL] tlsv1 alert no application protocol (_ssl.c:1006)`.
     """
-    if error.reason:
+    if getattr(error, "reason", None):  # it is missing where the error was not made by OpenSSL
         return error.reason
     words = re.fullmatch(r"(?:\[[^]]*\] )?([a-zA-Z0-9 ]+) \(_ssl\.c:[0-9]+\)", error.strerror or str(error))
     return words[1].replace(" ", "_").upper() if words else ""

@@ -476,7 +476,10 @@ def test_renewing_needs_something_to_renew(authority: Authority) -> None:
 
 def test_revoked_certificate_is_not_renewed(authority: Authority) -> None:
     authority.done("revoke", "alice")
-    assert "revoked" in authority.refused("renew", "alice")
+    for command in ("renew", "client"):
+        said = authority.refused(command, "alice")
+        assert "is revoked: " in said
+        assert "client alice --force' issues a new one" in said
     authority.done("client", "alice", "--force")
     authority.done("verify")
 
@@ -833,8 +836,8 @@ def remove(name: str) -> Callable[[Authority], object]:
     ("change", "finding"),
     [
         (loosen("ca.key", 0o440), "bad  ca.key: mode is 440"),
-        (loosen("server.key", 0o644), "bad  server.crt: mode is 644: chmod 600"),
-        (loosen("clients/alice.key", 0o660), "bad  clients/alice.crt: mode is 660"),
+        (loosen("server.key", 0o644), "bad  server.key: mode is 644: chmod 600"),
+        (loosen("clients/alice.key", 0o660), "bad  clients/alice.key: mode is 660"),
         (loosen("server.crt", 0o666), "bad  server.crt: mode is 666"),
         (loosen("crl.pem", 0o664), "bad  crl.pem: mode is 664"),
         (replace_file("server.key", "clients/alice.key"), "bad  server.crt: its key does not belong"),
@@ -863,6 +866,25 @@ def test_verify_finds(authority: Authority, change: Callable[[Authority], object
     assert result.returncode == 1, result
     assert any(line.startswith(finding) for line in result.stdout.splitlines()), result
     assert re.fullmatch(r"error: .*\n", result.stderr), result
+
+
+def test_verify_finds_an_open_p12(authority: Authority) -> None:
+    authority.done("p12", "alice", stdin="a password\n")
+    (authority.folder / "clients/alice.p12").chmod(0o644)
+    result = authority.run("verify")
+    assert result.returncode == 1
+    assert "bad  clients/alice.p12: mode is 644: chmod 600 it\n" in result.stdout
+
+
+def test_verify_after_the_cas_end_begins_with_the_ca(authority: Authority) -> None:
+    age(authority, "ca.crt", -3651 * DAYS, -1 * DAYS)
+    age_list(authority, -31 * DAYS, -1 * DAYS)
+    result = authority.run("verify")
+    assert result.returncode == 1
+    assert re.fullmatch(r"error: the CA in .* has expired: begin with '.* --force', then verify again\n", result.stderr)
+    assert not re.search(r"(client|renew) alice|renew server|server --force| crl'", result.stdout)
+    authority.done("--force")
+    authority.done("verify")
 
 
 def test_verify_does_not_mind_a_revoked_client(authority: Authority) -> None:

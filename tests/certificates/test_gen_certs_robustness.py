@@ -160,6 +160,25 @@ def test_failing_disk_changes_nothing(authority: Authority, tmp_path: Path) -> N
     assert not (authority.folder / ".new").exists()
 
 
+@pytest.mark.parametrize(
+    ("tool", "when", "words"),
+    [
+        ("cp", "index.txt*", ["renew", "alice"]),
+        ("cp", "names.txt*", ["client", "bob"]),
+        ("mkdir", "*.new*", ["renew", "alice"]),
+        ("mv", "*index*", ["revoke", "alice"]),
+        ("mv", "*.commit", ["crl"]),
+        ("chmod", "*", ["crl"]),
+        ("sync", "*", ["crl"]),
+    ],
+)
+def test_what_tools_say_of_a_full_disk_stays_out(
+    authority: Authority, tmp_path: Path, tool: str, when: str, words: list[str]
+) -> None:
+    deed = f"echo '{tool}: No space left on device' >&2; exit 1"
+    authority.refused(*words, env=sabotage(tmp_path, tool, when, deed))
+
+
 def test_many_at_once(authority: Authority) -> None:
     names = [f"client{number}" for number in range(6)]
     processes = [

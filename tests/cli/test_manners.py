@@ -108,6 +108,15 @@ def test_two_passwords_that_differ(shell: Shell, shop: Shop) -> None:
     assert "error: password: the two were not the same" in terminal.seen
 
 
+@pytest.mark.parametrize("command", [["--user", "bob", "order", "list"], ["account", "create", "bob"]])
+def test_no_password_is_asked_where_a_certificate_is_required(shell: Shell, shop: Shop, command: list[str]) -> None:
+    shell.environment |= {"SECUREDELIVERY_SERVER": shop.required, "SECUREDELIVERY_CA": str(shop.folder / "ca.crt")}
+    terminal = Terminal(shell, *command)
+    terminal.wait_for("the server wants a certificate from its customers, and none was given")
+    assert terminal.end() == 3
+    assert "assword" not in terminal.seen
+
+
 def test_no_password_is_entered(shell: Shell, shop: Shop) -> None:
     shell.environment |= {"SECUREDELIVERY_SERVER": shop.optional, "SECUREDELIVERY_CA": str(shop.folder / "ca.crt")}
     terminal = Terminal(shell, "order", "list", "--user", "ian")
@@ -318,6 +327,51 @@ def test_a_locale_that_knows_few_characters(shell: Shell, shop: Shop) -> None:
         )  # fmt: skip
     assert done.code == 0
     assert "?n?c?de ??" in done.stdout
+
+
+POOR = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_data_for_programs_is_whole_in_any_locale(shell: Shell) -> None:
+    text = "sku,name,description,price,stock,active\nA,Zwö 部品 \U0001f5a5,,1.00,1,1\n"
+    (shell.home / "parts.csv").write_text(text, encoding="utf-8")
+    database = ["--database", "sqlite:///shop.db"]
+    assert shell("admin", "catalog", "import", "parts.csv", *database).code == 0
+
+    def output(*arguments: str) -> bytes:
+        return subprocess.run(
+            [sys.executable, "-m", "securedelivery", "admin", "catalog", *arguments, *database],
+            stdout=subprocess.PIPE, env={**shell.environment, **POOR}, cwd=shell.home, timeout=SECONDS, check=True,
+        ).stdout  # fmt: skip
+
+    assert output("export") == text.encode()
+    as_json = output("list", "--json")
+    assert b'"Zw\\u00f6 \\u90e8\\u54c1 \\ud83d\\udda5"' in as_json
+    assert json.loads(as_json)["items"][0]["name"] == "Zwö 部品 \U0001f5a5"
+    assert "Zwö 部品 \U0001f5a5".encode() in subprocess.run(
+        [sys.executable, "-m", "securedelivery", "admin", "catalog", "list", "--json", *database],
+        stdout=subprocess.PIPE, env=shell.environment, cwd=shell.home, timeout=SECONDS, check=True,
+    ).stdout  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", ["profile show", "profile show --json", "--version", "--help", "catalog"])
+def test_a_closed_stdout_is_told_in_one_line(shell: Shell, arguments: str) -> None:
+    done = closed(shell, arguments, ">&-")
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output is closed: open it, or send it to /dev/null\n"
+
+
+def test_a_closed_stderr_changes_nothing(shell: Shell) -> None:
+    assert closed(shell, "profile show", "2>&-").returncode == 0
+    assert closed(shell, "order show x", "2>&-").returncode == 2
+    assert closed(shell, "profile show", ">&- 2>&-").returncode == 1
+
+
+def closed(shell: Shell, arguments: str, redirection: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -m securedelivery {arguments} {redirection}', sys.executable],
+        capture_output=True, text=True, env=shell.environment, cwd=shell.home, timeout=SECONDS, check=False,
+    )  # fmt: skip
 
 
 # Bugs, and what is not installed

@@ -1,8 +1,10 @@
 """Every way not to get a connection: first it works, then one thing is broken, and the error names it and a remedy."""
 
 import contextlib
+import shutil
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -23,6 +25,8 @@ from securedelivery.errors import (
     RemoteProtocolError,
     SecureDeliveryError,
 )
+from securedelivery.protocol.certificates import Trust
+from securedelivery.transport.channel import reason_of
 
 SECONDS = 5.0
 
@@ -156,7 +160,10 @@ def test_a_server_without_a_current_list_refuses_everyone(folder: Path, broken: 
         ("a customer's", "is not a server's", "do not go on"),
     ],
 )
-def test_a_server_that_is_not_to_be_trusted(folder: Path, broken: str, words: str, remedy: str) -> None:
+def test_a_server_that_is_not_to_be_trusted(
+    folder: Path, broken: str, words: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trust, "verify_own_server", lambda *_: ())  # our own server would not start with some of them
     ca = CertificateAuthority()
     ca.write(folder)
     ca.client().write(folder / "alice.crt", folder / "alice.key")
@@ -330,6 +337,46 @@ def test_another_tls_service(folder: Path, alpn: list[str] | None, version: ssl.
         error = failure(alice(listener.server, folder))
     assert "does not speak the securedelivery protocol" in str(error)
     assert "is this the service's port?" in error.hint
+
+
+@contextlib.contextmanager
+def openssl_server(folder: Path, *options: str) -> Iterator[str]:
+    """Unlike Python's, it refuses a client with whom it shares no protocol (RFC 7301, section 3.2)."""
+    process = subprocess.Popen(
+        ["openssl", "s_server", "-accept", "localhost:0", "-cert", "server.crt", "-key", "server.key", *options],
+        cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        accepting = next(line for line in process.stdout if line.startswith("ACCEPT"))
+        yield f"localhost:{accepting.strip().rpartition(':')[2]}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_a_tls_service_that_refuses_the_protocol(folder: Path) -> None:
+    with openssl_server(folder, "-alpn", "h2") as address:
+        error = failure(alice(address, folder))
+    assert str(error) == (
+        f"what answers at {address} does not speak the securedelivery protocol (tlsv1 alert no application protocol)"
+    )
+    assert "is this the service's port?" in error.hint
+    assert not error.temporary
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("[SSL] tlsv1 alert no application protocol (_ssl.c:1006)", "TLSV1_ALERT_NO_APPLICATION_PROTOCOL"),
+        ("[SSL] record layer failure (_ssl.c:2580)", "RECORD_LAYER_FAILURE"),
+        ("unknown error (_ssl.c:1006)", "UNKNOWN_ERROR"),
+        ("something else", ""),
+    ],
+)
+def test_a_reason_that_python_does_not_know(words: str, reason: str) -> None:
+    assert reason_of(ssl.SSLError(1, words)) == reason
 
 
 # Inside
