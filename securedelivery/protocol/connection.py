@@ -176,11 +176,6 @@ class _Connection(ABC):
         return self._state
 
     @property
-    def close_sent(self) -> bool:
-        """Whether this side has sent its last frame."""
-        return self._close_sent
-
-    @property
     def mid_frame(self) -> bool:
         """Whether a frame has begun to arrive that next_event() has not returned."""
         return self._position < len(self._buffer)

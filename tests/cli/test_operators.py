@@ -1,8 +1,13 @@
 """Transcripts of the operator's commands: what was typed, what came, the exit code."""
 
+import contextlib
 import csv
 import json
+import os
+import pty
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +81,28 @@ def test_the_sample_catalog_is_large_enough_and_can_be_imported(shell: Shell) ->
     assert len({row["sku"] for row in rows}) == len(rows)
     done = shell("admin", "catalog", "import", str(sample), "--database", "sqlite:///sample.db")
     assert done.stdout == f"{len(rows)} added, 0 changed, 0 as they were\n"
+
+
+def test_a_large_import_shows_how_far_it_is_on_a_terminal(shell: Shell) -> None:
+    rows = "".join(f"SKU-{number},Part {number},1.00\n" for number in range(3_000))
+    (shell.home / "many.csv").write_text(f"sku,name,price\n{rows}")
+    controller, terminal = pty.openpty()
+    command = ["admin", "catalog", "import", "many.csv", "--database", "sqlite:///many.db"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "securedelivery", *command],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal, text=True,
+        env=shell.environment, cwd=shell.home,
+    ) as process:  # fmt: skip
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's way to say that nobody has the terminal open any more
+            while part := os.read(controller, 65_536):
+                shown += part
+        os.close(controller)
+        assert process.stdout.read() == "3000 added, 0 changed, 0 as they were\n"
+    assert process.returncode == 0
+    assert b"importing" in shown
+    assert b"%" in shown
 
 
 def test_a_missing_database_is_named(shell: Shell) -> None:

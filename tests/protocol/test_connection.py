@@ -395,14 +395,14 @@ def test_an_exhausted_counter_is_an_error_of_the_side_that_goes_on(stages: Stage
 def test_a_normal_end(shop: Shop) -> None:
     client, server = shop.open_pair()
     server.receive_data(client.send_request(1, "a", {}) + client.send_request(2, "b", {}) + client.send_close("bye"))
-    assert client.close_sent
+    assert client._close_sent
     first, second, closed = drain(server)
     assert (first.id, second.id, closed) == (1, 2, CloseReceived("bye", ""))
     assert server.state is State.PEER_CLOSED
-    assert not server.close_sent
+    assert not server._close_sent
     # What came before the CLOSE is answered, then the answer to the CLOSE itself.
     client.receive_data(server.send_result(1, "one") + server.send_result(2, "two") + server.send_close("bye", "gone"))
-    assert server.close_sent
+    assert server._close_sent
     first, second, closed = drain(client)
     assert (first.id, second.id, closed) == (1, 2, CloseReceived("bye", "gone"))
     for side in (client, server):
@@ -496,7 +496,7 @@ def test_after_its_own_close_a_side_sends_nothing(stages: Stages, role: str) -> 
 def test_without_keys_there_is_no_close(stages: Stages, role: str, state: State) -> None:
     connection, _ = stages(role, state)
     assert connection.send_close("bye") == b""
-    assert not connection.close_sent
+    assert not connection._close_sent
 
 
 def test_close_may_come_before_auth_in_both_directions(stages: Stages) -> None:
