@@ -56,12 +56,12 @@ class Service:
 
     def settings(self) -> "dict[str, Found]":
         """The profile's, each with its source."""
-        from securedelivery.client.profile import Profile  # noqa: PLC0415 -- each command pays for what it uses
+        from securedelivery.client.profile import Profile
 
         return Profile.search(flags=self._flags)
 
     def profile(self) -> "Profile":
-        from securedelivery.client.profile import Profile  # noqa: PLC0415
+        from securedelivery.client.profile import Profile
 
         return Profile.load(flags=self._flags)
 
@@ -69,7 +69,7 @@ class Service:
         """Connected, nobody logged in. Raises what connecting raises, ConnectionFailure for a bad file."""
         if self._client is None:
             profile = self.profile()
-            from securedelivery.client import Client  # noqa: PLC0415 -- cryptography, 70 ms
+            from securedelivery.client import Client
 
             seconds = self._timeout_seconds
             client = Client(profile, timeout_seconds=seconds, handshake_seconds=min(10.0, seconds))
@@ -123,7 +123,7 @@ def password(question: str, *, twice: bool = False) -> str:
     given = os.environ.get(PASSWORD)
     if given is not None:
         return given
-    import getpass  # noqa: PLC0415
+    import getpass
 
     if not _has_terminal():
         raise ConfigurationError("password", "there is no terminal to ask for it", f"set {PASSWORD}")

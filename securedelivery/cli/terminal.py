@@ -120,7 +120,7 @@ def progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda _done: None
         return
-    from rich.progress import Progress  # noqa: PLC0415 -- 60 ms
+    from rich.progress import Progress
 
     with Progress(console=_console(sys.stderr), transient=True) as bars:
         task = bars.add_task(doing, total=total)
@@ -160,9 +160,9 @@ def _pad(text: str, width: int, *, right: bool = False) -> str:
 
 
 def _draw(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box  # noqa: PLC0415 -- 40 ms, and only for a terminal
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
 
     style = None if os.environ.get("NO_COLOR") else "bold"
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style=style)
@@ -175,6 +175,6 @@ def _draw(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _console(stream: TextIO) -> "Console":
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     return Console(file=stream, highlight=False, markup=False, emoji=False)  # it honours NO_COLOR and TERM=dumb

@@ -20,6 +20,7 @@ Errors are those of securedelivery.errors: Refusal (the service said no), PeerCl
 No database and no web is imported, and nothing heavy before the first use of a name.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ _MODULES = {"Client": "calls", "Gap": "notifications", "Notification": "notifica
 
 def __getattr__(name: str) -> Any:
     # The command line asks for the profile alone, and cryptography takes 70 ms to import.
-    from importlib import import_module  # noqa: PLC0415
-
     if name not in _MODULES:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -82,10 +82,10 @@ class StoredProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     stream.writelines(lines)
                     stream.flush()
                     os.fsync(stream.fileno())
-                os.replace(temporary, file)  # noqa: PTH105
+                Path(temporary).replace(file)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    os.unlink(temporary)  # noqa: PTH108
+                    Path(temporary).unlink()
                 raise
         except OSError as error:
             raise ConfigurationError(
