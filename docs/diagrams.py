@@ -10,18 +10,19 @@ import re
 import sys
 import textwrap
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import msgspec
 
-from securedelivery.api.messages import Nothing
+from securedelivery.api.messages import Nothing, Typing
 from securedelivery.api.methods import METHODS
 from securedelivery.config import Settings
 from securedelivery.errors import Reason
-from securedelivery.model import Rewards
+from securedelivery.model import Rewards, Role
 from securedelivery.protocol import connection
 from securedelivery.protocol.frames import FrameKind
 from securedelivery.protocol.noise import NN_HFS
+from securedelivery.service.transitions import TRANSITIONS, Need
 
 PAGES = Path(__file__).parent
 MARKED = re.compile(r"(<!-- diagram (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -44,6 +45,16 @@ def server_states() -> str:
 
 def client_states() -> str:
     return _states(connection.CLIENT_RECEIVING, connection.CLIENT_SENDING, connection.State.OWE_HANDSHAKE)
+
+
+def order_states() -> str:
+    edges = ["    [*] --> placed: customer"]
+    for row in TRANSITIONS:
+        who = ", ".join(role for role in Role if role in row.who)
+        need = "" if row.need is Need.NONE else f", with a {row.need}"
+        edges.append(f"    {row.before} --> {row.after}: {who}{need}")
+    edges += ["    returned --> [*]", "    cancelled --> [*]"]
+    return "```mermaid\nstateDiagram-v2\n" + "\n".join(edges) + "\n```\n"
 
 
 def handshake() -> str:
@@ -69,29 +80,33 @@ def structures() -> str:
         for part in get_args(kind):
             meet(part)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__name__ not in found:
-            if not get_args(kind) and kind is not Nothing:
+            if not get_args(kind) and kind is not Nothing and kind.__struct_config__.tag is None:
                 found[kind.__name__] = kind
             for field in msgspec.structs.fields(kind):
                 meet(field.type)
 
     for row in METHODS.values():
         meet(row.result)
-    meet(Rewards)
+    for struct in (Rewards, Typing):
+        meet(struct)
     lines = [f"    {name:15} {{{', '.join(kind.__struct_encode_fields__)}}}" for name, kind in found.items()]
     return "```text\n" + "\n".join(textwrap.fill(line, 118, subsequent_indent=" " * 21) for line in lines) + "\n```\n"
 
 
 def _members(struct: type[msgspec.Struct]) -> str:
     """`username, password?`: with a question mark what may be left out."""
-    return ", ".join(f"{field.name}{'' if field.required else '?'}" for field in msgspec.structs.fields(struct))
+    return ", ".join(f"{field.encode_name}{'' if field.required else '?'}" for field in msgspec.structs.fields(struct))
 
 
 def _type_name(kind: object) -> str:
     if kind is Nothing:
         return "{}"
-    if arguments := [part for part in get_args(kind) if isinstance(part, type) and issubclass(part, msgspec.Struct)]:
-        return f"page of {arguments[0].__name__}"
-    return kind.__name__ if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else "OpenRPC document"
+    if get_origin(kind) is dict:
+        return "OpenRPC document"
+    if items := get_args(kind):
+        return f"page of {getattr(items[0], '__name__', '{kind, ...}')}"
+    assert isinstance(kind, type)
+    return kind.__name__
 
 
 def errors() -> str:
@@ -129,6 +144,7 @@ DIAGRAMS = {
     "settings": settings,
     "server-states": server_states,
     "client-states": client_states,
+    "order-states": order_states,
     "handshake": handshake,
     "methods": methods,
     "structures": structures,

@@ -5,6 +5,7 @@ acceptor, I/O    transport.server     sockets and TLS
 workers          transport.workers    handshakes; database reads and password hashes
 writer           store.writer         the one that commits
 watcher          transport.reload     changed certificates and revocation lists
+housekeeper      service.housekeeping what is due: announcements of other processes, points that expire
 """
 
 import resource
@@ -17,6 +18,7 @@ from typing import Self
 import msgspec
 import structlog
 
+from securedelivery.api import messages as m
 from securedelivery.api.methods import Api, Services
 from securedelivery.config import Settings, split_address
 from securedelivery.errors import ConfigurationError
@@ -24,11 +26,20 @@ from securedelivery.protocol.certificates import TRUST_DOMAIN
 from securedelivery.protocol.frames import MAX_PLAINTEXT
 from securedelivery.service import catalog_file
 from securedelivery.service.accounts import Accounts
+from securedelivery.service.announcements import Announcements
+from securedelivery.service.audits import Audits
 from securedelivery.service.catalog import Catalog
-from securedelivery.service.events import OrderChanged, RewardsChanged
+from securedelivery.service.chat import Chat
+from securedelivery.service.chat_events import ConversationChanged, MessageSent, Typing
+from securedelivery.service.events import AccountChanged, OrderChanged, RewardsChanged
+from securedelivery.service.figures import FiguresReport
+from securedelivery.service.housekeeping import Chore, Housekeeper
 from securedelivery.service.orders import Orders, without_code
 from securedelivery.service.passwords import Passwords
-from securedelivery.store.engine import Database
+from securedelivery.service.privacy import Privacy
+from securedelivery.service.rewards import ACCOUNTS_AT_ONCE, Rewards
+from securedelivery.store.engine import Database, key_file, path_of
+from securedelivery.store.vault import KeySource
 from securedelivery.transport.reload import SecurityWatcher
 from securedelivery.transport.server import Server
 from securedelivery.transport.tls import ServerFiles, ServerSecurity
@@ -36,30 +47,72 @@ from securedelivery.transport.tls import ServerFiles, ServerSecurity
 __all__ = ["Running", "Shop", "serve"]
 
 RESERVED_FILES = 128  # beside the connections: the database, its readers, logs, libraries
+MIN_PASSPHRASE = 12
+ANNOUNCED_SECONDS = 1.0  # an operator's command is to reach open connections within 5
+DUE_SECONDS = 60.0
+FORGET_SECONDS = 600.0
 HEEDED = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+
+
+KEY_ADVICE = (
+    "copy it to a safe place apart from the backups: without it nobody can read names, addresses and chat again"
+)
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def key_source(settings: Settings) -> KeySource:
+    """Where the key to what is encrypted at rest comes from. Raises ConfigurationError, StoreError."""
+    database = settings.database
+    file = key_file(path_of(database.url)) if database.key_file is None else Path(database.key_file)
+    if database.passphrase_file is None:
+        return KeySource(file)
+    try:
+        passphrase = Path(database.passphrase_file).read_text("utf-8").partition("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError("database.passphrase_file", str(error), "name a text file that can be read") from error
+    if len(passphrase) < MIN_PASSPHRASE:
+        raise ConfigurationError(
+            "database.passphrase_file",
+            f"the passphrase has fewer than {MIN_PASSPHRASE} characters",
+            "take several words: whoever steals the database can try as many as he likes",
+        )
+    return KeySource(file, passphrase)
+
+
 class Shop:
     """The services over an open database, for the server and for the operator's commands. A context manager.
 
-    create: whether a missing database is made.
+    create: whether a missing database is made. serving: whether this process has the connections; another one leaves
+    word in the database of what it changes.
     """
 
-    def __init__(self, settings: Settings, *, create: bool = True) -> None:
+    def __init__(self, settings: Settings, *, create: bool = True, serving: bool = False) -> None:
         self.settings = settings
-        self.database = Database.open(settings.database.url, create=create)
+        self.publish: Callable[[Sequence[object]], None] = lambda _events: None
+        """Where events go that belong to no transaction; for a server."""
+        self.database = Database.open(settings.database.url, keys=key_source(settings), create=create)
         accounts = settings.accounts
         if accounts.names_file is None:
             accounts = msgspec.structs.replace(accounts, names_file=str(settings.certs / "names.txt"))
         self.accounts = Accounts(
             self.database, utc_now, Passwords(at_once=settings.limits.password_workers), settings.rewards, accounts
         )
-        self.catalog = Catalog(self.database, settings.shop.currency)
+        self.catalog = Catalog(self.database, utc_now, settings.shop.currency)
         self.orders = Orders(self.database, utc_now, settings.rewards, settings.shop.currency)
+        self.rewards = Rewards(self.database, utc_now, settings.rewards)
+        self.chat = Chat(self.database, utc_now, self._publish)
+        self.audits = Audits(self.database, utc_now)
+        self.figures = FiguresReport(self.database, utc_now, settings.rewards, low_stock=settings.shop.low_stock)
+        self.privacy = Privacy(self.database, utc_now, self.accounts, self.chat)
+        self.announcements = Announcements(self.database, utc_now, settings.rewards)
+        if not serving:
+            self.database.writer.before_commit = self.announcements.write
+
+    def _publish(self, events: Sequence[object]) -> None:
+        self.publish(events)
 
     def __enter__(self) -> Self:
         return self
@@ -78,8 +131,13 @@ class Running:
         limits = settings.limits
         services = Services(
             shop.accounts,
+            shop.privacy,
             shop.catalog,
             shop.orders,
+            shop.rewards,
+            shop.chat,
+            shop.audits,
+            shop.figures,
             shop.database.writer,
             utc_now,
             settings.shop.name,
@@ -93,11 +151,18 @@ class Running:
         )
         security = self._load_security()
         self._server = Server(Api(services), security, limits)
-        shop.database.writer.on_commit = self._notify
+        shop.database.writer.on_commit = shop.publish = self._notify
+        self._announced = shop.announcements.latest()
+        self._housekeeper = Housekeeper(
+            Chore("announcements", ANNOUNCED_SECONDS, self._hear),
+            Chore("expiry", DUE_SECONDS, self._expire),
+            Chore("forget", FORGET_SECONDS, shop.announcements.forget),
+        )
         self._watcher = SecurityWatcher(self._files, self._load_security, self._server.use)
         self.address = self._server.start(*split_address(settings.server.listen))
         try:
             self._watcher.watch(security)
+            self._housekeeper.start()
         except BaseException:
             self._server.stop()
             raise
@@ -107,8 +172,20 @@ class Running:
 
     def stop(self) -> None:
         """Drain and end, within 10 seconds."""
+        self._housekeeper.stop()
         self._watcher.stop()
         self._server.stop()
+
+    def _hear(self) -> None:
+        """Tell what other processes have changed."""
+        events, self._announced = self._shop.announcements.since(self._announced)
+        self._notify(events)
+
+    def _expire(self) -> None:
+        """Book the points whose time is up, some accounts at a time, so that orders need not wait for all of them."""
+        writer, expire = self._shop.database.writer, self._shop.rewards.expire
+        while writer.call(expire, None) == ACCOUNTS_AT_ONCE:
+            pass
 
     def _load_security(self) -> ServerSecurity:
         settings = self._shop.settings
@@ -126,12 +203,23 @@ class Running:
         """What a commit changed, to those concerned; on the writer's thread, behind the answers."""
         for event in events:
             match event:
-                case OrderChanged(customer, courier, order):
+                case OrderChanged(customer, courier, order, former):
                     self._server.notify([customer], "order.changed", order)
-                    if courier is not None:
-                        self._server.notify([courier], "order.changed", without_code(order))
+                    carriers = {one for one in (courier, former) if one not in (None, customer)}
+                    if carriers:
+                        self._server.notify(carriers, "order.changed", without_code(order))
                 case RewardsChanged(account, rewards):
                     self._server.notify([account], "rewards.changed", rewards)
+                case AccountChanged(account):
+                    self._server.review(account)
+                case MessageSent():
+                    self._server.notify(event.recipients, "chat.message", event.message)
+                case ConversationChanged(customer, agents, for_customer, for_staff):
+                    if customer is not None:
+                        self._server.notify([customer], "chat.conversation", for_customer)
+                    self._server.notify(agents, "chat.conversation", for_staff)
+                case Typing(account, conversation, sender):
+                    self._server.notify([account], "chat.typing", m.Typing(conversation, sender))
 
 
 def serve(settings: Settings, catalog: Path | None, ready: Callable[[str, int], None]) -> None:
@@ -143,7 +231,9 @@ def serve(settings: Settings, catalog: Path | None, ready: Callable[[str, int], 
     # Blocked before the first thread begins, for all inherit it, and waited for here: handed to another thread, as the
     # kernel may, a signal would set a flag for the main one and not wake it.
     signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
-    with Shop(settings) as shop:
+    with Shop(settings, serving=True) as shop:
+        if shop.database.new_key is not None:
+            log.warning("! made the key of the database", file=str(shop.database.new_key), hint=KEY_ADVICE)
         _raise_file_limit(settings.limits.connections)
         if catalog is not None:
             shop.catalog.fill(catalog_file.read(catalog, settings.shop.currency))

@@ -45,6 +45,8 @@ class ShopSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "securedelivery"
     currency: str = "EUR"
     """ISO 4217; all prices are in its minor units."""
+    low_stock: int = 5
+    """The operator's figures list products of which no more than so many are left."""
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +54,10 @@ class DatabaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     url: str = "sqlite:///securedelivery.db"
     """sqlite:///relative/path or sqlite:////absolute/path."""
+    key_file: str | None = None
+    """The key to names, addresses, notes and chat, made at the first start; by default NAME.key beside the database."""
+    passphrase_file: str | None = None
+    """Instead of a key file: the first line of this file is what the key comes from (Argon2id)."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@
      +-- Refusal                 the service said no; `reason` and `data` are those of the protocol's error table
      |    +-- UnknownRefusal         for a reason that this client does not know; `slug` and `code` as they came
      +-- StoreError              the database cannot be opened, migrated or written
+     |    +-- DamagedRow             a sealed value was altered, or belongs elsewhere; names table, column and row
      +-- CatalogFileError        a catalogue file cannot be used; names line, column and the remedy
      +-- ConnectionFailure       the client has no usable connection; `hint` says what to do
           +-- PeerClosed             the other side ended the connection; `reason` is its slug, or None for a truncation
@@ -22,6 +23,7 @@ __all__ = [
     "CatalogFileError",
     "ConfigurationError",
     "ConnectionFailure",
+    "DamagedRow",
     "LocalProtocolError",
     "PeerClosed",
     "ProtocolError",
@@ -131,6 +133,14 @@ class UnknownRefusal(Refusal):
 
 class StoreError(SecureDeliveryError):
     """The database is missing, too new, locked or damaged; the message says which and what to do."""
+
+
+class DamagedRow(StoreError):  # noqa: N818 -- what is wrong, not that something is
+    """A sealed value cannot be opened: it was altered, or moved from another row. cell: `accounts.email:17`."""
+
+    def __init__(self, cell: str) -> None:
+        super().__init__(f"{cell} is damaged; restore a backup, or set it anew")
+        self.cell = cell
 
 
 class CatalogFileError(SecureDeliveryError):

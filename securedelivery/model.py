@@ -6,7 +6,7 @@ The structs are the structures of docs/protocol.md, section "Structures"; msgspe
 import re
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -16,6 +16,7 @@ Cents = NewType("Cents", int)
 
 OrderId = NewType("OrderId", int)
 AccountId = NewType("AccountId", int)
+ConversationId = NewType("ConversationId", int)
 ProductId = NewType("ProductId", int)
 
 Timestamp = NewType("Timestamp", str)
@@ -70,6 +71,12 @@ class PointsReason(StrEnum):
     EXPIRED = "expired"
 
 
+class ConversationStatus(StrEnum):
+    WAITING = "waiting"
+    ASSIGNED = "assigned"
+    RESOLVED = "resolved"
+
+
 class MailPreferences(msgspec.Struct, frozen=True):
     receipts: bool = True
     summaries: bool = True
@@ -117,7 +124,10 @@ class HistoryEntry(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """history holds the newest 50 entries, oldest first. delivery_code is left out for everyone but the customer."""
+    """history holds the newest 50 entries, oldest first; fewer where they would not fit a frame.
+
+    address is empty once its customer has deleted the account. delivery_code is left out for everyone but the customer.
+    """
 
     order: OrderId
     version: int
@@ -150,3 +160,90 @@ class Rewards(msgspec.Struct, frozen=True):
     tier: str
     order_count: int
     next_tier: NextTier | None
+
+
+class PointsEntry(msgspec.Struct, frozen=True):
+    """An entry of the ledger of points. expires_at: of points that were earned or came back."""
+
+    entry: int
+    points: int
+    reason: PointsReason
+    order: OrderId | None
+    at: Timestamp
+    expires_at: Timestamp | None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """sequence: 1, 2, 3 ... of the conversation, without gaps. role: customer, or agent for the shop's side."""
+
+    conversation: ConversationId
+    sequence: int
+    sender: str
+    role: Role
+    text: str
+    at: Timestamp
+    message_key: str
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """unread: messages of the other side, as seen by whoever gets this. waiting_since: where the status is waiting."""
+
+    conversation: ConversationId
+    customer: str
+    status: ConversationStatus
+    agent: str | None
+    unread: int
+    last_sequence: int
+    waiting_since: Timestamp | None
+
+
+class AuditRecord(msgspec.Struct, frozen=True):
+    """actor: a username, `operator` for a command on the server's machine, None for somebody unknown.
+
+    subject: `account:alice`, `order:17`; hash: 64 hex digits.
+    """
+
+    entry: int
+    at: Timestamp
+    actor: str | None
+    action: str
+    subject: str | None
+    detail: dict[str, Any]
+    hash: str
+
+
+class DayFigures(msgspec.Struct, frozen=True):
+    """date: of the placement, in UTC."""
+
+    date: str
+    orders: int
+    turnover: Cents
+
+
+class SoldProduct(msgspec.Struct, frozen=True):
+    sku: str
+    name: str
+    quantity: int
+    turnover: Cents
+
+
+class LowStock(msgspec.Struct, frozen=True):
+    sku: str
+    name: str
+    stock: int
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Of the orders placed within some days. Cancelled and returned ones count in by_status alone.
+
+    tiers: how many accounts are in each, now; waiting: how many conversations wait for an agent, now.
+    """
+
+    orders: int
+    turnover: Cents
+    by_status: dict[OrderStatus, int]
+    by_day: list[DayFigures]
+    best_sellers: list[SoldProduct]
+    low_stock: list[LowStock]
+    tiers: dict[str, int]
+    waiting: int

@@ -3,12 +3,22 @@
 The constraints are the sizes of docs/protocol.md, section 5; what breaks one is `invalid_params` with a JSON Pointer.
 """
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from securedelivery.model import OrderStatus, Timestamp
+from securedelivery.model import (
+    Account,
+    ConversationId,
+    ConversationStatus,
+    Message,
+    Order,
+    OrderStatus,
+    PointsEntry,
+    Role,
+    Timestamp,
+)
 
 Item = TypeVar("Item")
 
@@ -18,12 +28,16 @@ _LINE = rf"^[^\x00-\x1f\x7f]*${STRICT_END}"
 _TEXT = rf"^[^\x00]*${STRICT_END}"
 _USERNAME = rf"^[a-z][a-z0-9._-]{{2,31}}${STRICT_END}"
 _EMAIL = rf"^[^@\x00-\x20\x7f]+@[^@\x00-\x20\x7f]+${STRICT_END}"
+_DAY = rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}${STRICT_END}"
+_SKU = rf"^[!-9;-~]+${STRICT_END}"  # what a catalog file takes: ASCII without blanks and colons
 
 PATTERNS = {
     _LINE: "one line without control characters",
     _TEXT: "text without U+0000",
     _USERNAME: "3 to 32 of a-z 0-9 . _ -, starting with a letter",
     _EMAIL: "an address like name@example.org",
+    _DAY: "a day like 2026-11-30",
+    _SKU: "ASCII without blanks and colons",
 }
 """What each pattern asks for, in words."""
 
@@ -40,7 +54,14 @@ Address = Annotated[str, Meta(min_length=1, max_length=500, pattern=_TEXT)]
 Sku = Annotated[str, Meta(min_length=1, max_length=64, pattern=_LINE)]
 Quantity = Annotated[int, Meta(ge=1, le=10_000)]
 Points = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Note = Annotated[str, Meta(min_length=1, max_length=500, pattern=_TEXT)]
+ChatText = Annotated[str, Meta(min_length=1, max_length=4_000, pattern=_TEXT)]
+Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Day = Annotated[str, Meta(pattern=_DAY, description=PATTERNS[_DAY])]
+NewSku = Annotated[str, Meta(min_length=1, max_length=64, pattern=_SKU, description=PATTERNS[_SKU])]
+Natural = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 OrderNumber = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+ConversationNumber = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Limit = Annotated[int, Meta(ge=1, le=200)]
 Cursor = Annotated[str, Meta(max_length=200)]
 Query = Annotated[str, Meta(max_length=200)]
@@ -100,6 +121,96 @@ class Login(msgspec.Struct, frozen=True):
     password: Password
 
 
+class ChangeMail(msgspec.Struct, frozen=True):
+    """None puts the default back."""
+
+    receipts: bool | UnsetType | None = UNSET
+    summaries: bool | UnsetType | None = UNSET
+    missed_chat: bool | UnsetType | None = UNSET
+
+
+class UpdateAccount(msgspec.Struct, frozen=True):
+    """What is left out stays; None clears."""
+
+    name: PersonName | UnsetType | None = UNSET
+    email: Email | UnsetType | None = UNSET
+    address: Address | UnsetType | None = UNSET
+    mail: ChangeMail | UnsetType | None = UNSET
+
+
+class ChangePassword(msgspec.Struct, frozen=True):
+    new_password: NewPassword
+    old_password: Password | None = None
+
+
+class ExportAccount(msgspec.Struct, frozen=True):
+    after: Cursor | None = None
+
+
+class DeleteAccount(msgspec.Struct, frozen=True):
+    password: Password | None = None
+
+
+class ListAccounts(msgspec.Struct, frozen=True):
+    query: Query | None = None
+    after: Cursor | None = None
+    limit: Limit | None = None
+
+
+class SetRole(msgspec.Struct, frozen=True):
+    username: Username
+    role: Role
+
+
+class DisableAccount(msgspec.Struct, frozen=True):
+    username: Username
+    disabled: bool
+
+
+class ExportedProfile(msgspec.Struct, frozen=True, tag="account", tag_field="kind"):
+    account: Account
+
+
+class ExportedOrder(msgspec.Struct, frozen=True, tag="order", tag_field="kind"):
+    order: Order
+
+
+class ExportedPoints(msgspec.Struct, frozen=True, tag="points", tag_field="kind"):
+    points: PointsEntry
+
+
+class ExportedMessage(msgspec.Struct, frozen=True, tag="message", tag_field="kind"):
+    message: Message
+
+
+class ExportedEvent(msgspec.Struct, frozen=True, tag="event", tag_field="kind"):
+    """A row of the audit about the account, without who else was concerned."""
+
+    at: Timestamp
+    action: str
+    detail: dict[str, Any]
+
+
+Exported = ExportedProfile | ExportedOrder | ExportedPoints | ExportedMessage | ExportedEvent
+
+
+# audit.*, report.*
+
+
+class ListAudit(msgspec.Struct, frozen=True):
+    account: Username | None = None
+    action: Annotated[str, Meta(max_length=64)] | None = None
+    after: Cursor | None = None
+    limit: Limit | None = None
+
+
+class GetFigures(msgspec.Struct, frozen=True, rename={"since": "from", "until": "to"}):
+    """Both days inclusive, in UTC."""
+
+    since: Day
+    until: Day
+
+
 # catalog.*
 
 
@@ -111,6 +222,15 @@ class ListCatalog(msgspec.Struct, frozen=True):
 
 class GetProduct(msgspec.Struct, frozen=True):
     sku: Sku
+
+
+class PutProduct(msgspec.Struct, frozen=True):
+    sku: NewSku
+    name: Annotated[str, Meta(min_length=1, max_length=200, pattern=_LINE)]
+    description: Annotated[str, Meta(max_length=2_000, pattern=_TEXT)]
+    price: Natural
+    stock: Natural
+    active: bool
 
 
 # order.*
@@ -141,3 +261,97 @@ class ListOrders(msgspec.Struct, frozen=True):
     status: OrderStatus | None = None
     account: Username | None = None
     changed_since: str | None = None
+
+
+class UpdateOrder(msgspec.Struct, frozen=True):
+    order: OrderNumber
+    version: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    lines: Lines | None = None
+    address: Address | None = None
+
+
+class CancelOrder(msgspec.Struct, frozen=True):
+    order: OrderNumber
+    reason: Note | None = None
+
+
+class AdvanceOrder(msgspec.Struct, frozen=True):
+    order: OrderNumber
+    status: OrderStatus
+    courier: Username | None = None
+    note: Note | None = None
+
+
+# delivery.*
+
+
+class ListDeliveries(msgspec.Struct, frozen=True):
+    after: Cursor | None = None
+    limit: Limit | None = None
+
+
+class ConfirmDelivery(msgspec.Struct, frozen=True):
+    order: OrderNumber
+    code: Annotated[str, Meta(max_length=32, description="the 6 digits that the customer has")]
+
+
+# rewards.*
+
+
+class ListRewards(msgspec.Struct, frozen=True):
+    after: Cursor | None = None
+    limit: Limit | None = None
+
+
+# chat.*
+
+
+class SendMessage(msgspec.Struct, frozen=True):
+    text: ChatText
+    message_key: Key
+    conversation: ConversationNumber | None = None
+
+
+class GetHistory(msgspec.Struct, frozen=True):
+    conversation: ConversationNumber | None = None
+    after: Sequence | None = None
+    limit: Limit | None = None
+
+
+class MarkRead(msgspec.Struct, frozen=True):
+    up_to: Sequence
+    conversation: ConversationNumber | None = None
+
+
+class ListConversations(msgspec.Struct, frozen=True):
+    status: ConversationStatus | None = None
+    after: Cursor | None = None
+    limit: Limit | None = None
+
+
+class Type(msgspec.Struct, frozen=True):
+    conversation: ConversationNumber | None = None
+
+
+class NameConversation(msgspec.Struct, frozen=True):
+    conversation: ConversationNumber
+
+
+class TransferConversation(msgspec.Struct, frozen=True):
+    conversation: ConversationNumber
+    agent: Username
+
+
+class History(msgspec.Struct, Generic[Item], frozen=True):
+    """A part of a conversation, ascending. next: the sequence to go on after, or None; last: the conversation's."""
+
+    items: list[Item]
+    next: int | None
+    last: int
+
+
+class Typing(msgspec.Struct, frozen=True):
+    """The notification chat.typing."""
+
+    conversation: ConversationId
+    sender: str

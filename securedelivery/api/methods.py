@@ -1,37 +1,39 @@
-"""The table: method -> role -> parameters -> service. TLS and web are doors to it; rules stand in the services."""
+"""The table: method -> role -> parameters -> handler -> service. TLS and web are doors to it; rules stand in the
+services.
+"""
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Raw
 
 from securedelivery import __version__
+from securedelivery.api import handlers as h
 from securedelivery.api import messages as m
 from securedelivery.api import openrpc
-from securedelivery.errors import Reason, Refusal, StoreError
-from securedelivery.model import Account, Order, Product, Role, timestamp
-from securedelivery.protocol.frames import MAX_PLAINTEXT
+from securedelivery.api.handlers import MAX_RESULT, NOTHING, Services
+from securedelivery.errors import DamagedRow, Reason, Refusal, StoreError
+from securedelivery.model import (
+    Account,
+    AuditRecord,
+    Conversation,
+    Figures,
+    Message,
+    Order,
+    PointsEntry,
+    Product,
+    Rewards,
+    Role,
+)
 from securedelivery.protocol.jsonrpc import Request
-from securedelivery.service import catalog, orders
-from securedelivery.service.accounts import Accounts
-from securedelivery.service.catalog import Catalog
-from securedelivery.service.orders import Orders, PlaceCommand
-from securedelivery.service.session import Session
-from securedelivery.store.writer import Writer
-from securedelivery.transport.dispatch import Caller, Lane, Outcome, SessionChange
+from securedelivery.service.session import Ends
+from securedelivery.transport.dispatch import Caller, Ending, Lane, Outcome, SessionChange
 
 __all__ = ["METHODS", "Access", "Api", "Method", "Services"]
-
-Item = TypeVar("Item")
-
-DEFAULT_LIMIT = 50
-MAX_RESULT = MAX_PLAINTEXT - 512  # what is left for a result beside the envelope with the longest id
 
 
 class Access(Enum):
@@ -41,24 +43,12 @@ class Access(Enum):
     CUSTOMER = "customer"
     AGENT = "agent"
     COURIER = "courier"
+    CARRIER = "agent, courier"
     ADMIN = "admin"
 
     def admits(self, role: Role) -> bool:
         """role: of a logged-in account; every one of them is a customer too."""
-        return self in (Access.ANY, Access.CUSTOMER) or role.value in (self.value, Role.ADMIN.value)
-
-
-class Services(msgspec.Struct, frozen=True):
-    """What the methods call."""
-
-    accounts: Accounts
-    catalog: Catalog
-    orders: Orders
-    writer: Writer
-    clock: Callable[[], datetime]
-    shop: str
-    currency: str
-    limits: dict[str, int]
+        return self in (Access.ANY, Access.CUSTOMER) or role is Role.ADMIN or role.value in self.value.split(", ")
 
 
 class Method(msgspec.Struct, frozen=True):
@@ -78,138 +68,32 @@ class Method(msgspec.Struct, frozen=True):
     errors: tuple[Reason, ...] = ()
 
 
-def _session(caller: Caller) -> Session:
-    session = caller.session
-    assert isinstance(session, Session), "the table lets nobody else in"
-    return session
-
-
-def _uri(caller: Caller) -> str | None:
-    return caller.identity.uri if caller.identity else None
-
-
-def _fitting(items: Iterable[Item], following: str | None, cursor_of: Callable[[Item], str]) -> m.Page[Raw]:
-    """A page of as many items as fit a frame; where some do not, it goes on behind the last that does."""
-    encoded: list[Raw] = []
-    room = MAX_RESULT
-    last: Item | None = None
-    for item in items:
-        one = msgspec.json.encode(item)
-        room -= len(one) + 1
-        if room < 0 and last is not None:
-            return m.Page(encoded, cursor_of(last))
-        encoded.append(Raw(one))
-        last = item
-    return m.Page(encoded, following)
-
-
-# system.*, rpc.discover
-
-
-def _info(services: Services, _caller: Caller, _params: m.Nothing) -> m.Info:
-    return m.Info(services.shop, __version__, services.currency, timestamp(services.clock()), services.limits)
-
-
-def _ping(_services: Services, _caller: Caller, _params: m.Nothing) -> m.Nothing:
-    return NOTHING
-
-
-NOTHING = m.Nothing()
-
-
 def _discover(_services: Services, _caller: Caller, params: m.Discover) -> dict[str, Any]:
     return openrpc.document(METHODS, params.section, MAX_RESULT)
 
 
-# account.*
-
-
-def _entered(services: Services, session: Session) -> SessionChange:
-    return SessionChange(services.accounts.get(session), session, session.account_id)
-
-
-def _create_account(services: Services, caller: Caller, params: m.CreateAccount) -> SessionChange:
-    session = services.accounts.create(
-        params.username,
-        params.password,
-        name=params.name,
-        email=params.email,
-        address=params.address,
-        identity=_uri(caller),
-        remote=caller.remote,
-    )
-    return _entered(services, session)
-
-
-def _login(services: Services, caller: Caller, params: m.Login) -> SessionChange:
-    return _entered(
-        services,
-        services.accounts.login(params.username, params.password, identity=_uri(caller), remote=caller.remote),
-    )
-
-
-def _login_certificate(services: Services, caller: Caller, _params: m.Nothing) -> SessionChange:
-    return _entered(services, services.accounts.login_certificate(identity=_uri(caller), remote=caller.remote))
-
-
-def _logout(_services: Services, _caller: Caller, _params: m.Nothing) -> SessionChange:
-    return SessionChange(NOTHING, None, None)
-
-
-def _get_account(services: Services, caller: Caller, _params: m.Nothing) -> Account:
-    return services.accounts.get(_session(caller))
-
-
-# catalog.*
-
-
-def _list_catalog(services: Services, _caller: Caller, params: m.ListCatalog) -> m.Page[Raw]:
-    items, following = services.catalog.list(
-        query=params.query, after=params.after, limit=params.limit or DEFAULT_LIMIT
-    )
-    return _fitting(items, following, catalog.cursor_of)
-
-
-def _get_product(services: Services, _caller: Caller, params: m.GetProduct) -> Product:
-    return services.catalog.get(params.sku)
-
-
-# order.*
-
-
-def _place_order(services: Services, caller: Caller, params: m.PlaceOrder) -> Any:
-    command = PlaceCommand(_session(caller), params.idempotency_key, params.lines, params.address, params.redeem_points)
-    return services.orders.place, command
-
-
-def _get_order(services: Services, caller: Caller, params: m.GetOrder) -> Order:
-    return services.orders.get(_session(caller), params.order)
-
-
-def _list_orders(services: Services, caller: Caller, params: m.ListOrders) -> m.Page[Raw]:
-    items, following = services.orders.list(
-        _session(caller),
-        after=params.after,
-        limit=params.limit or DEFAULT_LIMIT,
-        status=params.status,
-        account=params.account,
-        changed_since=params.changed_since,
-    )
-    return _fitting(items, following, orders.cursor_of)
-
-
+_ENTERING = (Reason.BAD_CREDENTIALS, Reason.FORBIDDEN, Reason.DISABLED, Reason.RATE_LIMITED)
 _PLACING = (
     Reason.NOT_FOUND,
+    Reason.DISABLED,
     Reason.IDEMPOTENCY_CONFLICT,
     Reason.OUT_OF_STOCK,
     Reason.NOT_ENOUGH_POINTS,
     Reason.UNAVAILABLE,
 )
-_ENTERING = (Reason.BAD_CREDENTIALS, Reason.FORBIDDEN, Reason.DISABLED, Reason.RATE_LIMITED)
+_CHANGING = (Reason.NOT_FOUND, Reason.DISABLED, Reason.ILLEGAL_TRANSITION, Reason.UNAVAILABLE)
+_UPDATING = (*_CHANGING, Reason.VERSION_CONFLICT, Reason.OUT_OF_STOCK)
+_TALKING = (
+    Reason.NOT_FOUND,
+    Reason.DISABLED,
+    Reason.CONVERSATION_TAKEN,
+    Reason.ILLEGAL_TRANSITION,
+    Reason.UNAVAILABLE,
+)
 
 _ROWS: Sequence[Method] = (
-    Method("system.info", Access.ANY, m.Nothing, m.Info, Lane.INLINE, _info, "The shop, its currency and its limits."),
-    Method("system.ping", Access.ANY, m.Nothing, m.Nothing, Lane.INLINE, _ping, "Are you there?"),
+    Method("system.info", Access.ANY, m.Nothing, m.Info, Lane.INLINE, h.info, "The shop, its currency and its limits."),
+    Method("system.ping", Access.ANY, m.Nothing, m.Nothing, Lane.INLINE, h.ping, "Are you there?"),
     Method("rpc.discover", Access.ANY, m.Discover, dict[str, Any], Lane.READ, _discover, "This document."),
     Method(
         "account.create",
@@ -217,33 +101,128 @@ _ROWS: Sequence[Method] = (
         m.CreateAccount,
         Account,
         Lane.HASHING,
-        _create_account,
+        h.create_account,
         "Open an account and log in.",
         (Reason.USERNAME_TAKEN, Reason.FORBIDDEN, Reason.RATE_LIMITED),
     ),
-    Method("account.login", Access.ANY, m.Login, Account, Lane.HASHING, _login, "Log in by password.", _ENTERING),
+    Method("account.login", Access.ANY, m.Login, Account, Lane.HASHING, h.login, "Log in by password.", _ENTERING),
     Method(
         "account.login_certificate",
         Access.ANY,
         m.Nothing,
         Account,
         Lane.SESSION,
-        _login_certificate,
+        h.login_certificate,
         "Log in as the identity of the connection.",
         _ENTERING,
     ),
-    Method("account.logout", Access.CUSTOMER, m.Nothing, m.Nothing, Lane.SESSION, _logout, "Log out."),
-    Method("account.get", Access.CUSTOMER, m.Nothing, Account, Lane.READ, _get_account, "The account logged in."),
-    Method("catalog.list", Access.ANY, m.ListCatalog, m.Page[Product], Lane.READ, _list_catalog, "Search the catalog."),
     Method(
-        "catalog.get",
-        Access.ANY,
-        m.GetProduct,
-        Product,
+        "account.bind_certificate",
+        Access.CUSTOMER,
+        m.Nothing,
+        Account,
+        Lane.SESSION,
+        h.bind_certificate,
+        "Bind the account to the identity of the connection.",
+        (Reason.FORBIDDEN,),
+    ),
+    Method("account.logout", Access.CUSTOMER, m.Nothing, m.Nothing, Lane.SESSION, h.logout, "Log out."),
+    Method("account.get", Access.CUSTOMER, m.Nothing, Account, Lane.READ, h.get_account, "The account logged in."),
+    Method(
+        "account.update",
+        Access.CUSTOMER,
+        m.UpdateAccount,
+        Account,
+        Lane.WRITE,
+        h.update_account,
+        "Change the account; null clears.",
+        (Reason.DISABLED,),
+    ),
+    Method(
+        "account.change_password",
+        Access.CUSTOMER,
+        m.ChangePassword,
+        m.Nothing,
+        Lane.HASHING,
+        h.change_password,
+        "Set a new password; the account's other connections end.",
+        (Reason.BAD_CREDENTIALS, Reason.DISABLED, Reason.RATE_LIMITED),
+    ),
+    Method(
+        "account.export",
+        Access.CUSTOMER,
+        m.ExportAccount,
+        m.Page[m.Exported],
         Lane.READ,
-        _get_product,
-        "One product.",
+        h.export_account,
+        "All that is stored of the account.",
+    ),
+    Method(
+        "account.delete",
+        Access.CUSTOMER,
+        m.DeleteAccount,
+        m.Nothing,
+        Lane.HASHING,
+        h.delete_account,
+        "Erase what is personal; the accounting is kept.",
+        (Reason.BAD_CREDENTIALS, Reason.OPEN_ORDERS, Reason.RATE_LIMITED),
+    ),
+    Method(
+        "account.list", Access.ADMIN, m.ListAccounts, m.Page[Account], Lane.READ, h.list_accounts, "Accounts by name."
+    ),
+    Method(
+        "account.set_role",
+        Access.ADMIN,
+        m.SetRole,
+        Account,
+        Lane.SESSION,
+        h.set_role,
+        "Give an account another role.",
         (Reason.NOT_FOUND,),
+    ),
+    Method(
+        "account.disable",
+        Access.ADMIN,
+        m.DisableAccount,
+        Account,
+        Lane.SESSION,
+        h.disable_account,
+        "Lock an account out, or let it in again.",
+        (Reason.NOT_FOUND,),
+    ),
+    Method(
+        "audit.list",
+        Access.ADMIN,
+        m.ListAudit,
+        m.Page[AuditRecord],
+        Lane.READ,
+        h.list_audit,
+        "Who did what, newest first.",
+        (Reason.NOT_FOUND,),
+    ),
+    Method(
+        "report.figures",
+        Access.ADMIN,
+        m.GetFigures,
+        Figures,
+        Lane.READ,
+        h.get_figures,
+        "The shop in numbers, for orders placed from one day to another.",
+    ),
+    Method(
+        "catalog.list", Access.ANY, m.ListCatalog, m.Page[Product], Lane.READ, h.list_catalog, "Search the catalog."
+    ),
+    Method(
+        "catalog.get", Access.ANY, m.GetProduct, Product, Lane.READ, h.get_product, "One product.", (Reason.NOT_FOUND,)
+    ),
+    Method(
+        "catalog.put",
+        Access.ADMIN,
+        m.PutProduct,
+        Product,
+        Lane.SESSION,
+        h.put_product,
+        "Add a product, or change the one with this sku.",
     ),
     Method(
         "order.place",
@@ -251,13 +230,161 @@ _ROWS: Sequence[Method] = (
         m.PlaceOrder,
         Order,
         Lane.WRITE,
-        _place_order,
+        h.place_order,
         "Place an order; the same key again gives the same order.",
         _PLACING,
     ),
-    Method("order.get", Access.CUSTOMER, m.GetOrder, Order, Lane.READ, _get_order, "One order.", (Reason.NOT_FOUND,)),
+    Method("order.get", Access.CUSTOMER, m.GetOrder, Order, Lane.READ, h.get_order, "One order.", (Reason.NOT_FOUND,)),
     Method(
-        "order.list", Access.CUSTOMER, m.ListOrders, m.Page[Order], Lane.READ, _list_orders, "Orders, newest first."
+        "order.list",
+        Access.CUSTOMER,
+        m.ListOrders,
+        m.Page[Order],
+        Lane.READ,
+        h.list_orders,
+        "Orders, newest first.",
+        (Reason.NOT_FOUND,),
+    ),
+    Method(
+        "order.update",
+        Access.CUSTOMER,
+        m.UpdateOrder,
+        Order,
+        Lane.WRITE,
+        h.update_order,
+        "Change the lines or the address of an order that is still placed.",
+        _UPDATING,
+    ),
+    Method(
+        "order.cancel", Access.CUSTOMER, m.CancelOrder, Order, Lane.WRITE, h.cancel_order, "Cancel an order.", _CHANGING
+    ),
+    Method(
+        "order.advance",
+        Access.CARRIER,
+        m.AdvanceOrder,
+        Order,
+        Lane.WRITE,
+        h.advance_order,
+        "Take an order to its next status.",
+        _CHANGING,
+    ),
+    Method(
+        "delivery.list",
+        Access.COURIER,
+        m.ListDeliveries,
+        m.Page[Order],
+        Lane.READ,
+        h.list_deliveries,
+        "The caller's orders to deliver, newest first.",
+    ),
+    Method(
+        "delivery.confirm",
+        Access.COURIER,
+        m.ConfirmDelivery,
+        Order,
+        Lane.WRITE,
+        h.confirm_delivery,
+        "Deliver against the customer's code.",
+        (*_CHANGING, Reason.WRONG_CODE),
+    ),
+    Method("rewards.get", Access.CUSTOMER, m.Nothing, Rewards, Lane.READ, h.get_rewards, "Points and tier."),
+    Method(
+        "rewards.history",
+        Access.CUSTOMER,
+        m.ListRewards,
+        m.Page[PointsEntry],
+        Lane.READ,
+        h.list_rewards,
+        "The ledger of points, newest first.",
+    ),
+    Method(
+        "chat.send",
+        Access.CUSTOMER,
+        m.SendMessage,
+        Message,
+        Lane.WRITE,
+        h.send_message,
+        "Say something; the same key again gives the same message.",
+        (*_TALKING, Reason.IDEMPOTENCY_CONFLICT),
+    ),
+    Method(
+        "chat.history",
+        Access.CUSTOMER,
+        m.GetHistory,
+        m.History[Message],
+        Lane.READ,
+        h.chat_history,
+        "Messages after a sequence, ascending.",
+        (Reason.NOT_FOUND,),
+    ),
+    Method(
+        "chat.mark_read",
+        Access.CUSTOMER,
+        m.MarkRead,
+        m.Nothing,
+        Lane.WRITE,
+        h.mark_read,
+        "Everything up to a sequence has been read.",
+        (Reason.NOT_FOUND, Reason.DISABLED, Reason.UNAVAILABLE),
+    ),
+    Method(
+        "chat.typing",
+        Access.CUSTOMER,
+        m.Type,
+        m.Nothing,
+        Lane.READ,
+        h.typing,
+        "Tell the other side that something is being written.",
+        (Reason.NOT_FOUND,),
+    ),
+    Method(
+        "chat.queue",
+        Access.AGENT,
+        m.ListConversations,
+        m.Page[Conversation],
+        Lane.READ,
+        h.list_conversations,
+        "Conversations, longest waiting first.",
+    ),
+    Method(
+        "chat.claim",
+        Access.AGENT,
+        m.NameConversation,
+        Conversation,
+        Lane.WRITE,
+        h.claim,
+        "Take a conversation.",
+        _TALKING,
+    ),
+    Method(
+        "chat.release",
+        Access.AGENT,
+        m.NameConversation,
+        Conversation,
+        Lane.WRITE,
+        h.release,
+        "Put a conversation back into the queue.",
+        _TALKING,
+    ),
+    Method(
+        "chat.resolve",
+        Access.AGENT,
+        m.NameConversation,
+        Conversation,
+        Lane.WRITE,
+        h.resolve,
+        "The question has been answered.",
+        _TALKING,
+    ),
+    Method(
+        "chat.transfer",
+        Access.AGENT,
+        m.TransferConversation,
+        Conversation,
+        Lane.WRITE,
+        h.transfer,
+        "Give a conversation to another agent.",
+        _TALKING,
     ),
 )
 
@@ -290,7 +417,7 @@ class Api:
     def submit(self, caller: Caller, request: Request, done: Callable[[Outcome], None]) -> None:
         def committed(outcome: object) -> None:
             failed = isinstance(outcome, BaseException) and not isinstance(outcome, Refusal)
-            done(self._failed(outcome, request) if failed else outcome)
+            done(self._failed(outcome, request) if failed else NOTHING if outcome is None else outcome)
 
         try:
             method, params = self._admit(caller, request)
@@ -302,13 +429,20 @@ class Api:
         else:
             self._services.writer.submit(batch, command, committed)
 
+    def review(self, caller: Caller) -> SessionChange | Ending:
+        session = h.session_of(caller)
+        standing = self._services.accounts.review(session, h.uri_of(caller))
+        if isinstance(standing, Ends):
+            return Ending(standing.reason, standing.message)
+        return SessionChange(None, standing.session, standing.session.account_id)
+
     def incident(self, error: BaseException, doing: str) -> Refusal:
         incident = secrets.token_hex(8)
         self._log.error("! incident", incident=incident, doing=doing, exc_info=error)
         return Refusal(Reason.INTERNAL, f"an internal error; tell the shop: incident {incident}", incident=incident)
 
     def _failed(self, error: Any, request: Request) -> Refusal:
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError) and not isinstance(error, DamagedRow):
             self._log.error("! store", method=request.method, error=str(error))
             return Refusal(Reason.UNAVAILABLE, "the database is not available: try again in a moment")
         return self.incident(error, request.method)

@@ -1,5 +1,10 @@
 """Accounts: docs/protocol.md, "Accounts". Everything here blocks, for Argon2 and the database: call it on a worker
 thread.
+
+    Profiles             get, update, bind_certificate, review
+     +-- Credentials     change_password, and for the operator reset_password, require_certificate
+          +-- Administration   list, set_role, disable
+               +-- Accounts    create, login
 """
 
 from collections.abc import Callable, Sequence
@@ -10,15 +15,24 @@ from pathlib import Path
 import msgspec
 
 from securedelivery.errors import Reason, Refusal
-from securedelivery.model import USERNAME, Account, AccountId, MailPreferences, Role, timestamp
-from securedelivery.service.attempts import LoginAttempts, LoginLimits
-from securedelivery.service.identity import IssuedNames, name_of
+from securedelivery.model import USERNAME, AccountId, Role, timestamp
+from securedelivery.service.administration import Administration, cursor_of
+from securedelivery.service.attempts import LoginLimits
+from securedelivery.service.identity import IssuedNames
 from securedelivery.service.passwords import Passwords, check_acceptable
+from securedelivery.service.profiles import UpdateCommand, check_own
 from securedelivery.service.rewards import RewardRules
 from securedelivery.service.session import Session
 from securedelivery.store import accounts, audit
 from securedelivery.store.accounts import AccountRow
 from securedelivery.store.engine import Database, Transaction
+from securedelivery.store.orders import OPERATOR
+
+__all__ = ["AccountSettings", "Accounts", "UpdateCommand", "cursor_of"]
+
+
+RESERVED = frozenset({OPERATOR})
+"""Names that the audit and the orders' histories use for somebody without an account."""
 
 
 class AccountSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,11 +52,12 @@ class _NewAccount:
 
 @dataclass(frozen=True, slots=True)
 class _Login:
-    """A login that is right as far as the caller could see, or a failure, with account None where there is no such
-    name.
+    """A login that is right as far as the caller could see, or a failure, with row None where there is no such name.
+
+    row: as it was when the password was verified, or the certificate found.
     """
 
-    account: AccountId | None
+    row: AccountRow | None
     succeeded: bool
     method: str
     remote: str
@@ -50,7 +65,7 @@ class _Login:
     """(the hash that was verified, a new one)"""
 
 
-class Accounts:
+class Accounts(Administration):
     def __init__(
         self,
         database: Database,
@@ -60,12 +75,8 @@ class Accounts:
         settings: AccountSettings,
     ) -> None:
         """clock: aware, UTC."""
-        self._database = database
-        self._clock = clock
-        self._passwords = passwords
-        self._rules = rules
+        super().__init__(database, clock, passwords, rules, settings.logins)
         self._issued = IssuedNames(None if settings.names_file is None else Path(settings.names_file))
-        self._attempts = LoginAttempts(settings.logins, clock)
 
     # `identity` is the connection's spiffe URI, or None. `remote` is the peer's IP address, without the port.
 
@@ -81,7 +92,7 @@ class Accounts:
         remote: str,
     ) -> Session:
         """A customer's account, bound to the identity if there is one. The caller is logged in with it."""
-        _check_own(username, identity)
+        check_own(username, identity)
         _check_username(username)
         if password is not None:
             check_acceptable(password, username)
@@ -97,14 +108,14 @@ class Accounts:
     def create_by_operator(self, username: str, role: Role, *, identity: str, password: str | None = None) -> Session:
         """An account of any role, bound to the identity of its name. For the command line on the server's machine."""
         _check_username(username)
-        _check_own(username, identity)
+        check_own(username, identity)
         if password is not None:
             check_acceptable(password, username)
         return self._create(self._row(username, role, identity), password, by="operator")
 
     def login(self, username: str, password: str, *, identity: str | None, remote: str) -> Session:
         """By password. A wrong name and a wrong password cannot be told apart, not by the time they take either."""
-        _check_own(username, identity)
+        check_own(username, identity)
         self._attempts.attempt(username, remote)
         with self._database.read() as tx:
             row = accounts.by_username(tx, username)
@@ -113,7 +124,7 @@ class Accounts:
         rehash = None
         if succeeded and usable is not None and self._passwords.outdated(usable):
             rehash = (usable, self._passwords.hash(password))
-        login = _Login(None if row is None else row.id, succeeded, "password", remote, rehash)
+        login = _Login(row, succeeded, "password", remote, rehash)
         session = self._database.writer.call(self._log_in, login)
         self._attempts.succeeded(username, remote)
         return session
@@ -124,30 +135,10 @@ class Accounts:
             with self._database.read() as tx:
                 row = accounts.by_certificate(tx, identity)
             if row is not None:
-                login = _Login(row.id, succeeded=True, method="certificate", remote=remote)
+                login = _Login(row, succeeded=True, method="certificate", remote=remote)
                 return self._database.writer.call(self._log_in, login)
         # Not in the audit: nothing was guessed, there is only no account yet.
         raise Refusal(Reason.BAD_CREDENTIALS, "no account is bound to this certificate; create one, or use a password")
-
-    def get(self, session: Session) -> Account:
-        with self._database.read() as tx:
-            row = accounts.by_id(tx, session.account_id)
-        if row is None:
-            raise Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
-        return Account(
-            username=row.username,
-            role=row.role,
-            name=row.name,
-            email=row.email,
-            address=row.address,
-            certificate=row.certificate,
-            has_password=row.password is not None,
-            mail=MailPreferences(bool(row.mail_receipts), bool(row.mail_summaries), bool(row.mail_missed_chat)),
-            order_count=row.order_count,
-            points=row.points,
-            tier=self._rules.tier(row.order_count).name,
-            created_at=row.created_at,
-        )
 
     def _row(
         self,
@@ -181,7 +172,9 @@ class Accounts:
 
     def _create(self, row: AccountRow, password: str | None, *, by: str) -> Session:
         with self._database.read() as tx:
-            if accounts.by_username(tx, row.username) is not None:  # before the hash, which is dear
+            # Before the hash, which is dear.
+            known = accounts.by_username(tx, row.username) is not None
+            if known or row.username in RESERVED or accounts.retired(tx, [row.username]):
                 raise _taken(row.username)
         if password is not None:
             row = row._replace(password=self._passwords.hash(password))
@@ -193,6 +186,7 @@ class Accounts:
             [command.row.username for command in commands],
             [command.row.certificate for command in commands if command.row.certificate is not None],
         )
+        names |= accounts.retired(tx, [command.row.username for command in commands])
         number = accounts.next_id(tx)
         now = timestamp(self._clock())
         rows: list[AccountRow] = []
@@ -208,7 +202,8 @@ class Accounts:
             rows.append(row)
             names.add(row.username)
             actor = None if command.by == "operator" else row.id
-            detail = _detail(role=row.role, certificate=row.certificate, by=command.by)
+            # Not the certificate's name: a row cannot be taken back, and a deleted account's name must be able to go.
+            detail = _detail(role=row.role, certificate=row.certificate is not None, by=command.by)
             entries.append(audit.AuditEntry(now, actor, "account.created", f"account:{row.id}", detail))
             outcomes.append(Session(row.id, row.username, row.role))
         accounts.add(tx, rows)
@@ -220,8 +215,8 @@ class Accounts:
         entries: list[audit.AuditEntry] = []
         outcomes: list[Session | Refusal] = []
         for login in commands:
-            # Read here once more: an account may have been disabled, or changed its role, while Argon2 was at work.
-            row = None if login.account is None else accounts.by_id(tx, login.account)
+            # Read here once more: it may have been disabled, or got another role or password, while Argon2 was at work.
+            row = None if login.row is None else accounts.by_id(tx, login.row.id)
             outcome = _judged(login, row)
             outcomes.append(outcome)
             actor, action = None, "login.failed"
@@ -238,11 +233,18 @@ class Accounts:
 
 
 def _judged(login: _Login, row: AccountRow | None) -> Session | Refusal:
-    if row is None or not login.succeeded:
-        return Refusal(Reason.BAD_CREDENTIALS, "wrong name or password")
+    """row: as it is now."""
+    if row is None or login.row is None or not login.succeeded or row.deleted_at is not None:
+        return _bad()
     if row.disabled:
         return Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
-    return Session(row.id, row.username, row.role)
+    if row.credentials != login.row.credentials or (row.certificate_required and login.method == "password"):
+        return _bad()
+    return Session(row.id, row.username, row.role, row.credentials)
+
+
+def _bad() -> Refusal:
+    return Refusal(Reason.BAD_CREDENTIALS, "wrong name or password")
 
 
 def _check_username(username: str) -> None:
@@ -250,14 +252,9 @@ def _check_username(username: str) -> None:
         raise Refusal.invalid("/username", "a username has 3 to 32 of a-z 0-9 . _ -, starting with a letter")
 
 
-def _check_own(username: str, identity: str | None) -> None:
-    if identity is not None and name_of(identity) != username:
-        raise Refusal(Reason.FORBIDDEN, f"this connection's certificate is for {name_of(identity)} alone")
-
-
 def _taken(username: str) -> Refusal:
     return Refusal(Reason.USERNAME_TAKEN, f"the name {username} is taken")
 
 
-def _detail(**members: str | None) -> str:
+def _detail(**members: object) -> str:
     return msgspec.json.encode(members).decode()

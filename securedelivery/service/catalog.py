@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 
 import msgspec
 
 from securedelivery.errors import Reason, Refusal
-from securedelivery.model import Cents, Product, ProductId
+from securedelivery.model import Cents, Product, ProductId, timestamp
 from securedelivery.service import cursors
-from securedelivery.store import products
+from securedelivery.service.batches import one_by_one
+from securedelivery.service.profiles import by, check_admin
+from securedelivery.service.session import Session
+from securedelivery.store import audit, products
+from securedelivery.store.audit import AuditEntry
 from securedelivery.store.engine import Database, Transaction
 from securedelivery.store.products import ProductRow
 
@@ -29,6 +34,11 @@ class ProductEntry(msgspec.Struct, frozen=True):
     active: bool
 
 
+class _Put(msgspec.Struct, frozen=True):
+    actor: Session | None
+    entry: ProductEntry
+
+
 class ImportSummary(msgspec.Struct, frozen=True):
     """How many products an import made, changed, and found to be the same already."""
 
@@ -38,9 +48,10 @@ class ImportSummary(msgspec.Struct, frozen=True):
 
 
 class Catalog:
-    def __init__(self, database: Database, currency: str) -> None:
-        """currency: ISO 4217, of all prices."""
+    def __init__(self, database: Database, clock: Callable[[], datetime], currency: str) -> None:
+        """clock: aware, UTC. currency: ISO 4217, of all prices."""
         self._database = database
+        self._clock = clock
         self._currency = currency
 
     def list(
@@ -69,6 +80,28 @@ class Catalog:
             raise Refusal(Reason.NOT_FOUND, f"there is no product {sku}", sku=sku)
         return self._shown(row)
 
+    def put(self, actor: Session | None, entry: ProductEntry) -> Product:
+        """Add a product, or put this in the place of what there is under its sku. actor: None for the operator."""
+        return self._database.writer.call(self._put, _Put(actor, entry))
+
+    def _put(self, tx: Transaction, commands: Sequence[_Put]) -> Sequence[Product | Refusal]:
+        now = timestamp(self._clock())
+
+        def put(command: _Put) -> Product:
+            actor, entry = command.actor, command.entry
+            check_admin(tx, actor)
+            before = products.by_sku(tx, entry.sku)
+            _put_chunk(tx, [entry])
+            after = products.by_sku(tx, entry.sku)
+            assert after is not None
+            if after != before:
+                who = None if actor is None else actor.account_id
+                detail = msgspec.json.encode(_changes(before, after) | {"by": by(actor)}).decode()
+                audit.append(tx, [AuditEntry(now, who, "product.put", f"product:{entry.sku}", detail)])
+            return self._shown(after)
+
+        return one_by_one(put, commands)
+
     def import_products(
         self, entries: Sequence[ProductEntry], progress: Callable[[int], None] = lambda _done: None
     ) -> ImportSummary:
@@ -80,7 +113,7 @@ class Catalog:
         added = changed = 0
         for start in range(0, len(entries), CHUNK):
             chunk = entries[start : start + CHUNK]
-            summary = self._database.writer.call(_put, chunk)
+            summary = self._database.writer.call(_import, chunk)
             added += summary.added
             changed += summary.changed
             progress(start + len(chunk))
@@ -123,8 +156,18 @@ def _fill(tx: Transaction, commands: Sequence[Sequence[ProductEntry]]) -> list[i
     return [_put_chunk(tx, entries).added if products.next_id(tx) == 1 else 0 for entries in commands]
 
 
-def _put(tx: Transaction, chunks: Sequence[Sequence[ProductEntry]]) -> Sequence[ImportSummary | Refusal]:
+def _import(tx: Transaction, chunks: Sequence[Sequence[ProductEntry]]) -> Sequence[ImportSummary | Refusal]:
     return [_put_chunk(tx, chunk) for chunk in chunks]
+
+
+def _changes(before: ProductRow | None, after: ProductRow) -> dict[str, object]:
+    """For the audit: what has changed; of the numbers also from what to what (from null: it is new)."""
+    fields = [name for name in ProductRow._fields if before is None or getattr(before, name) != getattr(after, name)]
+    detail: dict[str, object] = {"fields": [name for name in fields if name != "id"]}
+    for name in ("price", "stock", "active"):
+        if name in fields:
+            detail[name] = [None if before is None else getattr(before, name), getattr(after, name)]
+    return detail
 
 
 def _put_chunk(tx: Transaction, entries: Sequence[ProductEntry]) -> ImportSummary:

@@ -8,12 +8,14 @@ from securedelivery.model import AccountId, Order, Rewards
 class OrderChanged(msgspec.Struct, frozen=True):
     """An order was placed or changed.
 
-    order: as its customer sees it, with the delivery code; for anyone else, orders.without_code() of it.
+    order: as its customer sees it, with the delivery code; for anyone else, orders.without_code() of it. former: who
+    was its courier up to now, where it has got another one.
     """
 
     customer: AccountId
     courier: AccountId | None
     order: Order
+    former: AccountId | None = None
 
 
 class RewardsChanged(msgspec.Struct, frozen=True):
@@ -21,4 +23,10 @@ class RewardsChanged(msgspec.Struct, frozen=True):
     rewards: Rewards
 
 
-Event = OrderChanged | RewardsChanged
+class AccountChanged(msgspec.Struct, frozen=True):
+    """Role, password, certificate rule or existence: open connections of the account may have to change or to end."""
+
+    account: AccountId
+
+
+Event = OrderChanged | RewardsChanged | AccountChanged

@@ -1,20 +1,24 @@
-"""Placing and showing orders: docs/protocol.md, "Orders" and "Idempotency"."""
+"""Placing, changing and showing orders: docs/protocol.md, "Orders" and "Idempotency"."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET
 
 from securedelivery.errors import Reason, Refusal
-from securedelivery.model import Order, OrderStatus, Timestamp, timestamp
+from securedelivery.model import Order, OrderStatus, Role, Timestamp, timestamp
 from securedelivery.service import cursors
+from securedelivery.service.batches import one_by_one
+from securedelivery.service.changes import Changes, Command, not_found
 from securedelivery.service.placement import Placement
 from securedelivery.service.rewards import RewardRules
 from securedelivery.service.session import Session
-from securedelivery.store import accounts, orders
+from securedelivery.service.transitions import UNDOING
+from securedelivery.store import accounts, audit, orders
 from securedelivery.store.engine import Database, Transaction
+from securedelivery.store.orders import OPERATOR, StoredOrder
 from securedelivery.store.schema import MAX_INTEGER
 
 
@@ -37,6 +41,64 @@ class PlaceCommand(msgspec.Struct, frozen=True):
     redeem_points: int | None = None
 
 
+class UpdateCommand(msgspec.Struct, frozen=True):
+    """version: that of the order which the customer saw. lines, address: None leaves them as they are."""
+
+    session: Session
+    order: int
+    version: int
+    lines: Sequence[WantedLine] | None = None
+    address: str | None = None
+
+
+class CancelCommand(msgspec.Struct, frozen=True):
+    """session: None for the operator at the machine."""
+
+    session: Session | None
+    order: int
+    reason: str | None = None
+
+
+class AdvanceCommand(msgspec.Struct, frozen=True):
+    """session: None for the operator at the machine. courier: a username."""
+
+    session: Session | None
+    order: int
+    status: OrderStatus
+    courier: str | None = None
+    note: str | None = None
+
+
+class ConfirmCommand(msgspec.Struct, frozen=True):
+    """code: as the customer told it."""
+
+    session: Session
+    order: int
+    code: str
+
+
+class ViewCommand(msgspec.Struct, frozen=True):
+    """session: of staff, or None for the operator at the machine."""
+
+    session: Session | None
+    order: int
+
+
+class ListCommand(msgspec.Struct, frozen=True):
+    """session: of staff, or None for the operator at the machine. account: a username; before, limit: of numbers."""
+
+    session: Session | None
+    before: int
+    limit: int
+    status: OrderStatus | None
+    account: str | None
+    changed_since: Timestamp | None
+
+
+Listed = tuple[list[Order], str | None]
+"""Newest first, with the cursor of what follows."""
+
+
 class Orders:
     def __init__(self, database: Database, clock: Callable[[], datetime], rules: RewardRules, currency: str) -> None:
         """clock: aware, UTC. currency: ISO 4217."""
@@ -51,49 +113,108 @@ class Orders:
         Publishes OrderChanged and RewardsChanged for each order placed, nothing for one that was already there.
         """
         placement = Placement(tx, commands, self._clock(), self._rules, self._currency)
-        outcomes: list[Order | Refusal] = []
-        for command in commands:
-            try:
-                outcomes.append(placement.place(command))
-            except Refusal as refusal:
-                outcomes.append(refusal)
+        outcomes = one_by_one(placement.place, commands)
         placement.write()
         return outcomes
 
-    def get(self, session: Session, order: int) -> Order:
-        """For its customer, its courier and staff; for others it does not exist."""
-        with self._database.read() as tx:
-            found = orders.load(tx, [order]).get(order)
-        if found is None or not (session.is_staff or session.account_id in (found.customer, found.courier)):
-            raise Refusal(Reason.NOT_FOUND, f"there is no order {order}")
-        return _as_seen(found, session)
+    def update(self, tx: Transaction, commands: Sequence[UpdateCommand]) -> list[Order | Refusal]:
+        """A batch for the writer: each command's Order as it is now, or why not. So are the next three.
+
+        Publishes OrderChanged for each order changed, and RewardsChanged where that touched the points.
+        """
+        relined = [command for command in commands if command.lines is not None]
+        skus = {line.sku for command in relined for line in command.lines or ()}
+        settling = {command.order for command in relined}
+        changes = Changes(tx, commands, self._clock(), self._rules, skus=skus, settling=settling)
+        return _carried_out(changes, changes.update, commands)
+
+    def cancel(self, tx: Transaction, commands: Sequence[CancelCommand]) -> list[Order | Refusal]:
+        settling = {command.order for command in commands}
+        changes = Changes(tx, commands, self._clock(), self._rules, settling=settling)
+        return _carried_out(changes, changes.cancel, commands)
+
+    def advance(self, tx: Transaction, commands: Sequence[AdvanceCommand]) -> list[Order | Refusal]:
+        couriers = {command.courier for command in commands if command.courier is not None}
+        settling = {command.order for command in commands if command.status in UNDOING}
+        changes = Changes(tx, commands, self._clock(), self._rules, couriers=couriers, settling=settling)
+        return _carried_out(changes, changes.advance, commands)
+
+    def confirm(self, tx: Transaction, commands: Sequence[ConfirmCommand]) -> list[Order | Refusal]:
+        changes = Changes(tx, commands, self._clock(), self._rules)
+        return _carried_out(changes, changes.confirm, commands)
+
+    def get(self, session: Session | None, order: int) -> Order:
+        """For its customer, its courier and staff; for others it does not exist.
+
+        Staff (None: the operator at the machine) is written down, in the transaction that reads.
+        """
+        if session is not None:
+            with self._database.read() as tx:
+                found = orders.load(tx, [order]).get(order)
+            if found is not None and _is_part_of(session, found):
+                return _as_seen(found, session)
+            if found is None or not session.is_staff:
+                raise not_found(order)
+        return self._database.writer.call(self._view, ViewCommand(session, order))
+
+    def _view(self, tx: Transaction, commands: Sequence[ViewCommand]) -> list[Order | Refusal]:
+        changes = Changes(tx, commands, self._clock(), self._rules)
+        return _carried_out(changes, changes.look_at, commands)
 
     def list(
         self,
-        session: Session,
+        session: Session | None,
         *,
         after: str | None = None,
         limit: int = 50,
         status: OrderStatus | None = None,
         account: str | None = None,
         changed_since: str | None = None,
-    ) -> tuple[list[Order], str | None]:
-        """Newest first: the caller's own, or for staff everyone's or `account`'s. With the cursor of what follows."""
+    ) -> Listed:
+        """The caller's own, or for staff (None: the operator at the machine) everyone's or `account`'s.
+
+        Staff listing what is not its own is written down, in the transaction that reads.
+        """
         before = MAX_INTEGER if after is None else cursors.decode_number("o", after)
         since = None if changed_since is None else _moment(changed_since)
+        own = session is not None and account == session.username
+        if session is None or (session.is_staff and not own):
+            command = ListCommand(session, before, limit, status, account, since)
+            return self._database.writer.call(self._list_others, command)
+        if account is not None and not own:
+            raise _no_account(account)
         with self._database.read() as tx:
-            customer = None if session.is_staff else session.account_id
-            if account is not None and account != session.username:
-                row = accounts.by_username(tx, account) if session.is_staff else None
-                if row is None:
-                    raise Refusal(Reason.NOT_FOUND, f"there is no account {account}")
-                customer = row.id
-            elif account is not None:
-                customer = session.account_id
-            numbers = orders.numbers(tx, orders.Filter(customer, status, since), before, limit + 1)
-            found = orders.load(tx, numbers[:limit])
-        items = [_as_seen(found[number], session) for number in numbers[:limit]]
-        return items, cursor_of(items[-1]) if len(numbers) > limit else None
+            numbers = orders.numbers(tx, orders.Filter(session.account_id, status, since), before, limit + 1)
+            return _page(tx, numbers, limit, session)
+
+    def _list_others(self, tx: Transaction, commands: Sequence[ListCommand]) -> Sequence[Listed | Refusal]:
+        return one_by_one(lambda command: self._list_for_staff(tx, command), commands)
+
+    def _list_for_staff(self, tx: Transaction, command: ListCommand) -> Listed:
+        customer = None
+        if command.account is not None:
+            row = accounts.by_username(tx, command.account)
+            if row is None:
+                raise _no_account(command.account)
+            customer = row.id
+        wanted = orders.Filter(customer, command.status, command.changed_since)
+        numbers = orders.numbers(tx, wanted, command.before, command.limit + 1)
+        detail: dict[str, Any] = {"account": customer}
+        if command.status is not None:
+            detail["status"] = command.status
+        if command.session is None:
+            detail["by"] = OPERATOR
+        actor = None if command.session is None else command.session.account_id
+        text = msgspec.json.encode(detail).decode()
+        audit.append(tx, [audit.AuditEntry(timestamp(self._clock()), actor, "orders.listed", None, text)])
+        return _page(tx, numbers, command.limit, command.session)
+
+    def deliveries(self, session: Session, after: str | None = None, limit: int = 50) -> Listed:
+        """What the courier has to deliver: packed, or out for delivery."""
+        before = MAX_INTEGER if after is None else cursors.decode_number("o", after)
+        with self._database.read() as tx:
+            numbers = orders.carried(tx, session.account_id, before, limit + 1)
+            return _page(tx, numbers, limit, session)
 
 
 def cursor_of(order: Order) -> str:
@@ -106,8 +227,36 @@ def without_code(order: Order) -> Order:
     return msgspec.structs.replace(order, delivery_code=UNSET)
 
 
-def _as_seen(stored: orders.StoredOrder, session: Session) -> Order:
-    return stored.order if stored.customer == session.account_id else without_code(stored.order)
+def _is_part_of(session: Session, stored: StoredOrder) -> bool:
+    """Whether the order is the caller's own, or his to deliver."""
+    return stored.customer == session.account_id or (
+        stored.courier == session.account_id and session.role is Role.COURIER
+    )
+
+
+def _as_seen(stored: StoredOrder, session: Session | None) -> Order:
+    own = session is not None and stored.customer == session.account_id
+    return stored.order if own else without_code(stored.order)
+
+
+def _carried_out(
+    changes: Changes, change: Callable[[Any], StoredOrder], commands: Sequence[Command]
+) -> list[Order | Refusal]:
+    """Each command in turn, and what came of it for its sender."""
+    outcomes = one_by_one(lambda command: _as_seen(change(command), command.session), commands)
+    changes.write()
+    return outcomes
+
+
+def _page(tx: Transaction, numbers: Sequence[int], limit: int, session: Session | None) -> Listed:
+    """numbers: of one order more than fits, where there is one."""
+    found = orders.load(tx, numbers[:limit])
+    items = [_as_seen(found[number], session) for number in numbers[:limit]]
+    return items, cursor_of(items[-1]) if len(numbers) > limit else None
+
+
+def _no_account(name: str) -> Refusal:
+    return Refusal(Reason.NOT_FOUND, f"there is no account {name}")
 
 
 def _moment(text: str) -> Timestamp:

@@ -54,16 +54,16 @@ class Passwords:
         return self._hasher.check_needs_rehash(stored)
 
 
-def check_acceptable(password: str, username: str) -> None:
-    """Raises Refusal at /password: too short, too long, the name itself, or one of those that are tried first."""
+def check_acceptable(password: str, username: str, path: str = "/password") -> None:
+    """Raises Refusal at `path`: too short, too long, the name itself, or one of those that are tried first."""
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
-        raise Refusal.invalid("/password", f"a password has {MIN_LENGTH} to {MAX_LENGTH} characters")
+        raise Refusal.invalid(path, f"a password has {MIN_LENGTH} to {MAX_LENGTH} characters")
     plain = password.casefold()
     if plain in (username, username[::-1], username * 2):
-        raise Refusal.invalid("/password", "the name is no password")
+        raise Refusal.invalid(path, "the name is no password")
     monotonous = len(plain) <= MONOTONOUS_LENGTH and len(set(plain)) < MONOTONOUS_CHARACTERS
     if monotonous or plain in _common():
-        raise Refusal.invalid("/password", "this password is on the list of those that are tried first; take another")
+        raise Refusal.invalid(path, "this password is on the list of those that are tried first; take another")
 
 
 @cache

@@ -6,9 +6,8 @@ is refused leaves no trace in what the later ones see.
 
 import hashlib
 import secrets
-from bisect import insort
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,25 +16,27 @@ from msgspec import UNSET
 
 from securedelivery.errors import Reason, Refusal
 from securedelivery.model import (
-    AccountId,
     Cents,
     HistoryEntry,
     Order,
     OrderId,
     OrderLine,
     OrderStatus,
-    PointsReason,
     ProductId,
     timestamp,
 )
 from securedelivery.service.events import OrderChanged, RewardsChanged
-from securedelivery.service.rewards import RewardRules, oldest_first, spendable, unspent
+from securedelivery.service.points import Points, write_points
+from securedelivery.service.rewards import RewardRules
 from securedelivery.store import accounts, audit, orders, products, rewards
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import MAX_INTEGER
 
 if TYPE_CHECKING:
-    from securedelivery.service.orders import PlaceCommand
+    from securedelivery.service.orders import PlaceCommand, WantedLine
+
+Wanted = list[tuple[products.ProductRow, int]]
+"""Products and how many of each."""
 
 MAX_QUANTITY = (
     10_000  # of one SKU in one order; the protocol's limit for a line, which holds for the sum of lines as well
@@ -45,7 +46,7 @@ MAX_LINES_TEXT = 30_000
 """Bytes of JSON that the SKUs and names of an order's lines may take.
 
 An Order has to fit a frame of 65,472 bytes at every time of its life. Of these the numbers of 100 lines take at most
-12,000 and the address 3,000, which leaves 20,000 for a history of 50 entries.
+12,000 and the address 3,000, which leaves 20,000 for the history (orders.MAX_HISTORY_TEXT) and the rest.
 """
 
 _encode = msgspec.json.Encoder().encode
@@ -67,7 +68,6 @@ class Placement:
         self._rules = rules
         self._currency = currency
         self._now = timestamp(now)
-        self._expiry = rules.expiry(now)
 
         self._buyers = accounts.buyers(tx, {command.session.account_id for command in commands})
         self._used = orders.by_keys(tx, [(command.session.account_id, command.idempotency_key) for command in commands])
@@ -77,17 +77,16 @@ class Placement:
             self._placed = {found.order.order: found.order for found in known.values()}
         self._products = products.by_skus(tx, {line.sku for command in commands for line in command.lines})
         redeeming = {command.session.account_id for command in commands if command.redeem_points}
-        # By expiry, in the state after the orders so far.
-        self._lots = rewards.lots(tx, redeeming) if redeeming else defaultdict(list)
+        lots = rewards.lots(tx, redeeming) if redeeming else defaultdict(list)
+        expiry = rules.expiry(now)
+        # After the orders so far.
+        self._points = {buyer.id: Points(buyer, lots[buyer.id], self._now, expiry) for buyer in self._buyers.values()}
         self._next_order = orders.next_id(tx)
 
         # What write() writes.
         self._orders: list[orders.OrderRow] = []
         self._lines: list[orders.LineRow] = []
-        self._ledger: list[rewards.LedgerRow] = []
-        self._uses: list[rewards.UseRow] = []
         self._taken: Counter[ProductId] = Counter()
-        self._before = dict(self._buyers)
         self._audit: list[audit.AuditEntry] = []
 
     def place(self, command: "PlaceCommand") -> Order:
@@ -98,7 +97,7 @@ class Placement:
         if buyer.disabled:
             raise Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
         key = (buyer.id, command.idempotency_key)
-        digest = fingerprint(command)
+        digest = orders.keyed(self._tx, fingerprint(command))
         if key in self._used:
             number, before = self._used[key]
             if digest != before:
@@ -106,21 +105,12 @@ class Placement:
             return self._placed[number]
 
         # Parameters first, then the rest: the protocol's order of checks.
-        address = command.address if command.address is not None else buyer.address
-        if address is None or not address.strip():
-            raise Refusal.invalid("/address", "where to? neither this call nor the account has an address")
-        wanted = self._wanted(command)
+        address = checked_address(command.address if command.address is not None else buyer.address)
+        wanted = wanted_products(command.lines, self._products)
         self._check_stock(wanted)
-        lines = [
-            OrderLine(product.sku, product.name, quantity, product.price, Cents(product.price * quantity))
-            for product, quantity in wanted
-        ]
+        lines = priced(wanted)
         subtotal = Cents(sum(line.total for line in lines))
-        if subtotal > MAX_INTEGER:
-            raise Refusal.invalid("/lines", "the sum is too large; order less")
-        if len(_encode([(line.sku, line.name) for line in lines])) > MAX_LINES_TEXT:
-            raise Refusal.invalid("/lines", "the names of so many products do not fit one order; make two of it")
-        redeemed = self._redeemed(command, buyer, subtotal)
+        redeemed = self._redeemed(command, self._points[buyer.id], subtotal)
 
         # From here on nothing is refused.
         order = self._new_order(buyer, lines, subtotal, address, redeemed)
@@ -137,44 +127,10 @@ class Placement:
         tx = self._tx
         orders.add(tx, self._orders, self._lines)
         products.take(tx, self._taken.items())
-        rewards.post(tx, self._ledger, self._uses)
-        used = {(use.account_id, use.lot) for use in self._uses}
-        new, old = [], []
-        for account, lots in self._lots.items():
-            stored = self._before[account].ledger_entries
-            new += [lot for lot in lots if lot.entry > stored]
-            old += [lot for lot in lots if lot.entry <= stored and (account, lot.entry) in used]
-        rewards.change_lots(tx, new, old)
-        accounts.credit(
-            tx,
-            [
-                accounts.Credit(
-                    account,
-                    after.points - before.points,
-                    after.order_count - before.order_count,
-                    after.ledger_entries - before.ledger_entries,
-                )
-                for account, before in self._before.items()
-                if (after := self._buyers[account]) is not before
-            ],
-        )
+        write_points(tx, self._points.values())
         audit.append(tx, self._audit)
 
-    def _wanted(self, command: "PlaceCommand") -> list[tuple[products.ProductRow, int]]:
-        """The products and how many of each; one line for each SKU, where it was first named."""
-        quantities: dict[str, int] = {}
-        for line in command.lines:
-            quantities[line.sku] = quantities.get(line.sku, 0) + line.quantity
-        for sku, quantity in quantities.items():
-            if quantity > MAX_QUANTITY:
-                raise Refusal.invalid("/lines", f"{quantity} of {sku} in one order; at most {MAX_QUANTITY}")
-        for sku in quantities:
-            product = self._products.get(sku)
-            if product is None or not product.active:
-                raise Refusal(Reason.NOT_FOUND, f"there is no product {sku}", sku=sku)
-        return [(self._products[sku], quantity) for sku, quantity in quantities.items()]
-
-    def _check_stock(self, wanted: list[tuple[products.ProductRow, int]]) -> None:
+    def _check_stock(self, wanted: Wanted) -> None:
         for product, quantity in wanted:
             available = product.stock - self._taken[product.id]
             if quantity > available:
@@ -182,13 +138,12 @@ class Placement:
                     Reason.OUT_OF_STOCK, f"{product.sku}: {available} left", sku=product.sku, available=available
                 )
 
-    def _redeemed(self, command: "PlaceCommand", buyer: accounts.Buyer, subtotal: Cents) -> int:
+    def _redeemed(self, command: "PlaceCommand", held: Points, subtotal: Cents) -> int:
         if not command.redeem_points:
             return 0
         points = min(command.redeem_points, self._rules.redeemable(subtotal))
-        balance = spendable(buyer.points, self._lots[buyer.id], self._now)
-        if points > balance:
-            raise Refusal(Reason.NOT_ENOUGH_POINTS, f"{balance} points to redeem", points=balance)
+        if points > held.spendable:
+            raise Refusal(Reason.NOT_ENOUGH_POINTS, f"{held.spendable} points to redeem", points=held.spendable)
         return points
 
     def _new_order(
@@ -209,7 +164,7 @@ class Placement:
             total=total,
             currency=self._currency,
             address=address,
-            points_earned=self._rules.earned(total, buyer.order_count),
+            points_earned=self._rules.earned(total, self._points[buyer.id].order_count),
             points_redeemed=redeemed,
             courier=None,
             history=[HistoryEntry(OrderStatus.PLACED, self._now, buyer.username, None)],
@@ -224,7 +179,7 @@ class Placement:
         buyer: accounts.Buyer,
         key: str,
         digest: bytes,
-        wanted: list[tuple[products.ProductRow, int]],
+        wanted: Wanted,
     ) -> None:
         number = order.order
         assert order.delivery_code is not UNSET
@@ -247,6 +202,7 @@ class Placement:
                 delivery_code=order.delivery_code,
                 placed_at=self._now,
                 changed_at=self._now,
+                orders_before=self._points[buyer.id].order_count,
             )
         )
         for position, (line, (product, quantity)) in enumerate(zip(order.lines, wanted, strict=True), start=1):
@@ -259,26 +215,45 @@ class Placement:
 
     def _book(self, order: Order, buyer: accounts.Buyer) -> None:
         """The order's points, and the account as the next command of the batch is to see it."""
-        balance, entry = buyer.points, buyer.ledger_entries
-        lots = self._lots[buyer.id]
+        held = self._points[buyer.id]
         if order.points_redeemed:
-            entry += 1
-            balance -= order.points_redeemed
-            self._post(buyer.id, entry, order.order, PointsReason.REDEEMED, -order.points_redeemed)
-            for index, used in oldest_first(lots, order.points_redeemed, self._now):
-                self._uses.append(rewards.UseRow(buyer.id, entry, lots[index].entry, used))
-                lots[index] = lots[index]._replace(remaining=lots[index].remaining - used)
+            held.redeem(order.order, order.points_redeemed)
         if order.points_earned:
-            entry += 1
-            self._post(buyer.id, entry, order.order, PointsReason.EARNED, order.points_earned)
-            lot = rewards.LotRow(buyer.id, entry, self._expiry, unspent(order.points_earned, balance))
-            # Not simply last: a change of the configuration can let new points expire before older ones.
-            insort(lots, lot, key=lambda lot: (lot.expires_at, lot.entry))
-            balance += order.points_earned
-        buyer = buyer._replace(points=balance, order_count=buyer.order_count + 1, ledger_entries=entry)
-        self._buyers[buyer.id] = buyer
-        self._tx.publish(RewardsChanged(buyer.id, self._rules.standing(buyer.points, buyer.order_count)))
+            held.earn(order.order, order.points_earned)
+        held.order_count += 1
+        self._tx.publish(RewardsChanged(buyer.id, self._rules.standing(held.balance, held.order_count)))
 
-    def _post(self, account: AccountId, entry: int, order: OrderId, reason: PointsReason, points: int) -> None:
-        expires_at = self._expiry if reason is PointsReason.EARNED else None
-        self._ledger.append(rewards.LedgerRow(account, entry, order, reason, points, self._now, expires_at))
+
+def checked_address(address: str | None) -> str:
+    """Raises Refusal."""
+    if address is None or not address.strip():
+        raise Refusal.invalid("/address", "where to? neither this call nor the account has an address")
+    return address
+
+
+def wanted_products(lines: "Iterable[WantedLine]", found: Mapping[str, products.ProductRow]) -> Wanted:
+    """One for each SKU, where it was first named. found: by SKU. Raises Refusal."""
+    quantities: dict[str, int] = {}
+    for line in lines:
+        quantities[line.sku] = quantities.get(line.sku, 0) + line.quantity
+    for sku, quantity in quantities.items():
+        if quantity > MAX_QUANTITY:
+            raise Refusal.invalid("/lines", f"{quantity} of {sku} in one order; at most {MAX_QUANTITY}")
+    for sku in quantities:
+        product = found.get(sku)
+        if product is None or not product.active:
+            raise Refusal(Reason.NOT_FOUND, f"there is no product {sku}", sku=sku)
+    return [(found[sku], quantity) for sku, quantity in quantities.items()]
+
+
+def priced(wanted: Wanted) -> list[OrderLine]:
+    """The lines at the day's prices. Raises Refusal for more than an order can hold."""
+    lines = [
+        OrderLine(product.sku, product.name, quantity, product.price, Cents(product.price * quantity))
+        for product, quantity in wanted
+    ]
+    if sum(line.total for line in lines) > MAX_INTEGER:
+        raise Refusal.invalid("/lines", "the sum is too large; order less")
+    if len(_encode([(line.sku, line.name) for line in lines])) > MAX_LINES_TEXT:
+        raise Refusal.invalid("/lines", "the names of so many products do not fit one order; make two of it")
+    return lines

@@ -1,7 +1,7 @@
 """Points and tiers: docs/protocol.md, "Rewards". Whole numbers throughout; every rounding is down."""
 
 from calendar import monthrange
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -10,14 +10,20 @@ import msgspec
 
 from securedelivery import model
 from securedelivery.errors import Reason, Refusal
-from securedelivery.model import Cents, NextTier, Timestamp, timestamp
+from securedelivery.model import Cents, NextTier, PointsEntry, Timestamp, timestamp
+from securedelivery.service import cursors
+from securedelivery.service.events import RewardsChanged
+from securedelivery.service.points import Points, write_points
 from securedelivery.service.session import Session
-from securedelivery.store import accounts
-from securedelivery.store.engine import Database
-from securedelivery.store.rewards import LotRow
+from securedelivery.store import accounts, rewards
+from securedelivery.store.engine import Database, Transaction
+from securedelivery.store.schema import MAX_INTEGER
 
 MAX_MONTHS = 1_200  # a century; dates end with the year 9999
 MAX_MULTIPLIER = 100  # anything near it is a slip of the pen
+
+ACCOUNTS_AT_ONCE = 500
+"""Whose points one command books: some 10 ms of the writer, so that orders do not wait for midnight's expiries."""
 
 
 class Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,35 +108,11 @@ def months_later(moment: datetime, months: int) -> datetime:
     return moment.replace(year=year, month=month, day=min(moment.day, monthrange(year, month)[1]))
 
 
-def spendable(balance: int, lots: Iterable[LotRow], now: Timestamp) -> int:
-    """Points that can be redeemed now: those of the balance whose time is not up, whether or not that is booked
-    already.
-    """
-    return max(0, balance - sum(lot.remaining for lot in lots if lot.expires_at <= now))
-
-
-def oldest_first(lots: Sequence[LotRow], points: int, now: Timestamp) -> list[tuple[int, int]]:
-    """Which lots pay `points`: (index in lots, how much). lots: by expiry, with at least so much unexpired."""
-    paid = []
-    for index, lot in enumerate(lots):
-        if not points:
-            break
-        if lot.expires_at > now and lot.remaining:
-            used = min(points, lot.remaining)
-            points -= used
-            paid.append((index, used))
-    assert not points, "the lots hold less than the balance"
-    return paid
-
-
-def unspent(earned: int, balance: int) -> int:
-    """What remains of newly earned points for redemption: a balance below 0 is paid from them at once."""
-    return max(0, earned + min(0, balance))
-
-
 class Rewards:
-    def __init__(self, database: Database, rules: RewardRules) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime], rules: RewardRules) -> None:
+        """clock: aware, UTC."""
         self._database = database
+        self._clock = clock
         self._rules = rules
 
     def get(self, session: Session) -> model.Rewards:
@@ -139,3 +121,35 @@ class Rewards:
         if row is None:
             raise Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
         return self._rules.standing(row.points, row.order_count)
+
+    def history(
+        self, session: Session, after: str | None = None, limit: int = 50
+    ) -> tuple[list[PointsEntry], str | None]:
+        """The account's ledger, newest first, with the cursor of what follows."""
+        before = MAX_INTEGER if after is None else cursors.decode_number("p", after)
+        with self._database.read() as tx:
+            items = rewards.history(tx, session.account_id, before, limit + 1)
+        return items[:limit], cursor_of(items[limit - 1]) if len(items) > limit else None
+
+    def expire(self, tx: Transaction, commands: Sequence[object]) -> list[int]:
+        """A batch for the writer: each command books the points whose time is up, of at most ACCOUNTS_AT_ONCE accounts.
+
+        Answers of how many; where that is ACCOUNTS_AT_ONCE, there may be more. Publishes RewardsChanged.
+        """
+        return [self._expire(tx) for _ in commands]
+
+    def _expire(self, tx: Transaction) -> int:
+        moment = self._clock()
+        now, expiry = timestamp(moment), self._rules.expiry(moment)
+        due = rewards.due(tx, now, ACCOUNTS_AT_ONCE)
+        held = {row.id: Points(row, due[row.id], now, expiry) for row in rewards.holders(tx, due)}
+        for account, points in held.items():
+            points.expire()
+            tx.publish(RewardsChanged(account, self._rules.standing(points.balance, points.order_count)))
+        write_points(tx, held.values())
+        return len(held)
+
+
+def cursor_of(entry: PointsEntry) -> str:
+    """Where a history goes on behind this entry."""
+    return cursors.encode("p", str(entry.entry))

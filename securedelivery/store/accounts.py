@@ -1,20 +1,23 @@
 """Rows of accounts."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, literal_column, select, update
 
 from securedelivery.model import AccountId, Role, Timestamp
 from securedelivery.store.engine import Transaction
-from securedelivery.store.schema import accounts
+from securedelivery.store.schema import accounts, retired_names
 from securedelivery.store.statements import Parameters, Statement, listed, listing
+from securedelivery.store.vault import Sealed
+
+_SEALED = {name: Sealed("accounts", name) for name in ("name", "email", "address")}
 
 
 class AccountRow(NamedTuple):
-    """As stored. password: Argon2id in PHC form. points: the ledger's sum, below 0 for one who owes.
+    """password: Argon2id in PHC form. points: the ledger's sum, below 0 for one who owes.
 
-    ledger_entries: how many, and so the number of the newest.
+    ledger_entries: how many, and so the number of the newest. credentials: goes up with each change that ends sessions.
     """
 
     id: AccountId
@@ -34,6 +37,8 @@ class AccountRow(NamedTuple):
     points: int
     ledger_entries: int
     created_at: Timestamp
+    credentials: int = 0
+    deleted_at: Timestamp | None = None
 
 
 class Buyer(NamedTuple):
@@ -71,6 +76,37 @@ _REHASH = Statement(
     .where(accounts.c.id == bindparam("account"), accounts.c.password == bindparam("old"))
     .values(password=bindparam("new"))
 )
+_BY_IDS = Statement(select(*_columns).where(accounts.c.id.in_(listed("ids"))))
+_USERNAMES = Statement(select(accounts.c.id, accounts.c.username).where(accounts.c.id.in_(listed("ids"))))
+_PAGE = Statement(
+    select(*_columns)
+    .where(
+        accounts.c.username > bindparam("after"),
+        func.instr(accounts.c.username, bindparam("part")) > 0,
+        accounts.c.deleted_at.is_(None),
+    )
+    .order_by(accounts.c.username)
+    .limit(bindparam("count"))
+)
+# Literals, for the planner takes a partial index only where it sees the index's own condition.
+_ADMINS = Statement(
+    select(func.count()).where(
+        accounts.c.role.in_([literal_column("'agent'"), literal_column("'admin'")]),
+        accounts.c.role == literal_column("'admin'"),
+        accounts.c.disabled == literal_column("0"),
+    )
+)
+_CHANGING = (
+    *("username", "role", *_SEALED, "certificate", "password", "certificate_required", "disabled"),
+    *("mail_receipts", "mail_summaries", "mail_missed_chat", "credentials", "deleted_at"),
+)
+_CHANGE = Statement(
+    update(accounts)
+    .where(accounts.c.id == bindparam("account"))
+    .values({name: bindparam(f"new_{name}") for name in _CHANGING})
+)
+_RETIRED = Statement(select(retired_names.c.digest).where(retired_names.c.digest == bindparam("of_name")))
+_RETIRE = Statement(insert(retired_names))
 
 
 def by_id(tx: Transaction, account: AccountId) -> AccountRow | None:
@@ -87,18 +123,75 @@ def by_certificate(tx: Transaction, uri: str) -> AccountRow | None:
 
 def _row(tx: Transaction, statement: Statement, parameters: Parameters) -> AccountRow | None:
     found = tx.row(statement, parameters)
-    return None if found is None else AccountRow(*found)._replace(role=Role(found[2]))
+    return None if found is None else _opened(tx, AccountRow(*found))
+
+
+def _opened(tx: Transaction, row: AccountRow) -> AccountRow:
+    """row: as stored."""
+    plain: dict[str, Any] = {
+        name: tx.vault.open(column, row.id, getattr(row, name)) for name, column in _SEALED.items()
+    }
+    return row._replace(role=Role(row.role), **plain)
+
+
+def _sealed(tx: Transaction, row: AccountRow) -> Parameters:
+    """What is stored of the row."""
+    cells = {name: tx.vault.seal(column, row.id, getattr(row, name)) for name, column in _SEALED.items()}
+    return row._asdict() | cells
 
 
 def buyers(tx: Transaction, ids: Iterable[AccountId]) -> dict[AccountId, Buyer]:
     """Those of the accounts that exist."""
-    return {row[0]: Buyer(*row) for row in tx.rows(_BUYERS, {"ids": listing(ids)})}
+    found = (Buyer(*row) for row in tx.rows(_BUYERS, {"ids": listing(ids)}))
+    column = _SEALED["address"]
+    return {
+        buyer.id: buyer._replace(address=tx.vault.open(column, buyer.id, buyer.address))  # type: ignore[arg-type]
+        for buyer in found
+    }
 
 
 def taken(tx: Transaction, usernames: Iterable[str], certificates: Iterable[str]) -> tuple[set[str], set[str]]:
     """Which of the names, and which of the URIs, belong to an account."""
     names = {name for (name,) in tx.rows(_TAKEN, {"names": listing(usernames)})}
     return names, {uri for (uri,) in tx.rows(_BOUND, {"uris": listing(certificates)})}
+
+
+def by_ids(tx: Transaction, ids: Iterable[AccountId]) -> dict[AccountId, AccountRow]:
+    """Those of the accounts that exist."""
+    return {row[0]: _opened(tx, AccountRow(*row)) for row in tx.rows(_BY_IDS, {"ids": listing(ids)})}
+
+
+def usernames(tx: Transaction, ids: Iterable[AccountId]) -> dict[AccountId, str]:
+    """As they are now; of deleted accounts the pseudonym."""
+    return dict(tx.rows(_USERNAMES, {"ids": listing(ids)}))
+
+
+def page(tx: Transaction, part: str, after: str, count: int) -> list[AccountRow]:
+    """Up to `count` accounts that are not deleted, by username, behind `after`; part: of the username."""
+    rows = tx.rows(_PAGE, {"part": part, "after": after, "count": count})
+    return [_opened(tx, AccountRow(*row)) for row in rows]
+
+
+def admins(tx: Transaction) -> int:
+    """How many can be used."""
+    found = tx.row(_ADMINS)
+    assert found is not None
+    return int(found[0])
+
+
+def retired(tx: Transaction, usernames: Iterable[str]) -> set[str]:
+    """Which of the names belonged to an account that was deleted."""
+    # One statement a name: digests do not go into a listing(), and a name is asked for where an account is made.
+    return {name for name in set(usernames) if tx.row(_RETIRED, {"of_name": _digest(tx, name)}) is not None}
+
+
+def retire(tx: Transaction, username: str) -> None:
+    """Never give the name again. It is not kept itself: what stays is a digest under a key of the vault."""
+    tx.write(_RETIRE, [{"digest": _digest(tx, username)}])
+
+
+def _digest(tx: Transaction, username: str) -> bytes:
+    return tx.vault.digest("retired name", username.encode())
 
 
 def next_id(tx: Transaction) -> int:
@@ -109,7 +202,16 @@ def next_id(tx: Transaction) -> int:
 
 
 def add(tx: Transaction, rows: Sequence[AccountRow]) -> None:
-    tx.write(_INSERT, [row._asdict() for row in rows])
+    tx.write(_INSERT, [_sealed(tx, row) for row in rows])
+
+
+def change(tx: Transaction, rows: Iterable[AccountRow]) -> None:
+    """Everything but number, sums and the day of creation."""
+    changed = []
+    for row in rows:
+        stored = _sealed(tx, row)
+        changed.append({"account": row.id} | {f"new_{name}": stored[name] for name in _CHANGING})
+    tx.write(_CHANGE, changed)
 
 
 class Credit(NamedTuple):

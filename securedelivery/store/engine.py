@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 from securedelivery.errors import StoreError
 from securedelivery.store.schema import HEAD
 from securedelivery.store.statements import Parameters, Statement
+from securedelivery.store.vault import KeySource, Lock, Vault
 from securedelivery.store.writer import Writer
 
 BUSY_MILLISECONDS = 1_000
@@ -38,10 +39,14 @@ _PRAGMAS = (
 
 
 class Transaction:
-    """What one transaction may do: run statements, and publish events that go out if it commits."""
+    """What one transaction may do: run statements, and publish events that go out if it commits.
 
-    def __init__(self, connection: Connection) -> None:
+    vault: opens and seals what is encrypted at rest.
+    """
+
+    def __init__(self, connection: Connection, vault: Vault) -> None:
         self.connection = connection
+        self.vault = vault
         self.events: list[object] = []
         self._dialect = connection.dialect.name
         self._cursor = connection.connection.cursor()
@@ -82,39 +87,48 @@ class Transaction:
 class Database:
     """An open database. Close it, or use it in a `with`; closing waits for what is queued."""
 
-    def __init__(self, engine: Engine, path: Path, *, busy_seconds: float) -> None:
+    def __init__(self, engine: Engine, path: Path, vault: Vault, *, busy_seconds: float) -> None:
         self.path = path
         self.created = False
         """Whether opening it has made it."""
+        self.new_key: Path | None = None
+        """The key file, if opening it has made that."""
+        self.vault = vault
         self._engine = engine
+        # Open as long as the database is, for it holds SQLite's shared lock: restore() sees that somebody is here.
+        self._presence = engine.connect()
         self._idle: deque[Transaction] = deque()
         self.writer = Writer(self._transaction, sqlite3.Error, busy_seconds=busy_seconds)
 
     @classmethod
-    def open(cls, url: str, *, create: bool = True, busy_seconds: float = 4.0) -> Self:
+    def open(cls, url: str, *, keys: KeySource | None = None, create: bool = True, busy_seconds: float = 4.0) -> Self:
         """Open `sqlite:///relative/path` or `sqlite:////absolute/path`; make it (mode 0600) and migrate it where
         needed.
 
+        keys: to what is encrypted at rest; by default the file beside the database, see key_file().
         busy_seconds: how long the writer waits for another process that holds the lock before it refuses as
         `unavailable`. Raises StoreError, which names the file and what to do. Starts no thread: the writer's starts
         with its first command.
         """
-        path = _path(url)
+        path = path_of(url)
         created = _check(path, create=create)
+        keys = keys or KeySource(key_file(path))
+        had_key = keys.passphrase is not None or keys.file.exists()
         engine = create_engine(
             URL.create("sqlite", database=str(path)), isolation_level="AUTOCOMMIT", poolclass=NullPool
         )
         event.listen(engine, "connect", _prepare)
         try:
-            _migrate(engine, path)
+            vault = _ready(engine, path, keys)
+            database = cls(engine, path, vault, busy_seconds=busy_seconds)
         except (DatabaseError, sqlite3.Error) as error:
             raise _explained(path, error) from error
-        database = cls(engine, path, busy_seconds=busy_seconds)
         database.created = created
+        database.new_key = None if had_key else keys.file
         return database
 
     def _transaction(self) -> Transaction:
-        return Transaction(self._engine.connect())
+        return Transaction(self._engine.connect(), self.vault)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -146,6 +160,7 @@ class Database:
         self.writer.close()
         while self._idle:
             self._idle.pop().connection.close()
+        self._presence.close()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -162,7 +177,8 @@ def _prepare(connection: sqlite3.Connection, record: object) -> None:  # noqa: A
         connection.execute(pragma).close()
 
 
-def _path(url: str) -> Path:
+def path_of(url: str) -> Path:
+    """Where the database of this URL is, absolute. Raises StoreError for a URL that names none."""
     try:
         parsed = make_url(url)
     except ArgumentError as error:
@@ -172,6 +188,11 @@ def _path(url: str) -> Path:
     if not parsed.database or parsed.database == ":memory:":
         raise StoreError("a database in memory would lose every order; write sqlite:////absolute/path/to/shop.db")
     return Path(parsed.database).absolute()
+
+
+def key_file(path: Path) -> Path:
+    """Where the key of the database at `path` is, unless the operator names another place."""
+    return path.with_name(f"{path.name}.key")
 
 
 def _check(path: Path, *, create: bool) -> bool:
@@ -197,11 +218,14 @@ def _check(path: Path, *, create: bool) -> bool:
     return created
 
 
-def _migrate(engine: Engine, path: Path) -> None:
+def _ready(engine: Engine, path: Path, keys: KeySource) -> Vault:
+    """Bring the schema to HEAD, where it is not, and open the vault."""
     with engine.connect() as connection:
         found = _revision(connection, path)
         if found == HEAD:
-            return
+            if _remains(connection):
+                _scrub(connection)
+            return keys.open(_lock(connection))
         from securedelivery.store import migrations  # noqa: PLC0415 -- Alembic takes 10 MiB, and is seldom needed
 
         if found is not None and not migrations.knows(found):
@@ -212,12 +236,57 @@ def _migrate(engine: Engine, path: Path) -> None:
         # Under the write lock, and with a second look: another process may be at the same thing.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         try:
+            vault, lock = _key(connection, keys)
             if _revision(connection, path) != HEAD:
-                migrations.upgrade(connection)
+                migrations.upgrade(connection, vault, lock)
+                if found is not None:
+                    connection.exec_driver_sql(f"PRAGMA user_version={_REMAINS}")
             connection.exec_driver_sql("COMMIT")
         except BaseException:
             connection.exec_driver_sql("ROLLBACK")
             raise
+        if found is not None:
+            _scrub(connection)
+        return vault
+
+
+_REMAINS = 1
+"""SQLite's user_version from a migration until the file has been written anew."""
+
+
+def _remains(connection: Connection) -> bool:
+    return bool(connection.exec_driver_sql("PRAGMA user_version").scalar_one() == _REMAINS)
+
+
+def _scrub(connection: Connection) -> None:
+    """What was readable before it was sealed is still in pages that are free now, and in the log: write all anew.
+
+    Where another process is in the way, or this one dies here, the next opening does it.
+    """
+    try:
+        connection.exec_driver_sql("VACUUM")
+    except DatabaseError as error:
+        if "locked" not in str(error):
+            raise
+        return
+    busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+    if not busy:
+        connection.exec_driver_sql("PRAGMA user_version=0")
+
+
+def _key(connection: Connection, keys: KeySource) -> tuple[Vault, Lock]:
+    """That of the database, or a new one where it has none yet."""
+    if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'vault'").scalar_one():
+        lock = _lock(connection)
+        return keys.open(lock), lock
+    return keys.new()
+
+
+def _lock(connection: Connection) -> Lock:
+    row = connection.exec_driver_sql("SELECT salt, proof FROM vault").one_or_none()
+    if row is None:
+        raise StoreError("the database has lost what tells its key from others; restore a backup")
+    return Lock(row[0], row[1])
 
 
 def _revision(connection: Connection, path: Path) -> str | None:

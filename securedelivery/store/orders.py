@@ -1,10 +1,11 @@
-"""Rows of orders, their lines and their history."""
+"""Rows of orders, their lines and their history. Addresses and notes are sealed here, and nowhere else."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, bindparam, func, insert, select
+import msgspec
+from sqlalchemy import Select, and_, bindparam, delete, func, insert, or_, select, true, update
 
 from securedelivery.model import (
     AccountId,
@@ -14,18 +15,34 @@ from securedelivery.model import (
     OrderLine,
     OrderStatus,
     ProductId,
+    Role,
     Timestamp,
 )
 from securedelivery.store.engine import Transaction
-from securedelivery.store.schema import accounts, order_history, order_lines, orders
+from securedelivery.store.schema import MAX_INTEGER, accounts, order_history, order_lines, orders
 from securedelivery.store.statements import Parameters, Statement, listed, listed_pairs, listing
+from securedelivery.store.vault import Sealed
 
 HISTORY_SHOWN = 50
 """Entries of an order's history that it is shown with; an Order has to fit a frame."""
 
+MAX_HISTORY_TEXT = 18_000
+"""Bytes of JSON that the history of an Order takes at most: what a frame has left beside the longest lines and
+address."""
+
+OPEN = (OrderStatus.PLACED, OrderStatus.CONFIRMED, OrderStatus.PACKED, OrderStatus.OUT_FOR_DELIVERY)
+"""On the way: the customer waits for it."""
+
+CARRIED = (OrderStatus.PACKED, OrderStatus.OUT_FOR_DELIVERY)
+"""What a courier has to do with."""
+
+_ADDRESS = Sealed("orders", "address")
+_NOTE = Sealed("order_history", "note")
+_encode = msgspec.json.Encoder().encode
+
 
 class OrderRow(NamedTuple):
-    """As stored. fingerprint: 32 bytes."""
+    """A new order. fingerprint: as keyed() gives it. orders_before: of the account, which the tier goes by."""
 
     id: OrderId
     account_id: AccountId
@@ -44,6 +61,7 @@ class OrderRow(NamedTuple):
     delivery_code: str
     placed_at: Timestamp
     changed_at: Timestamp
+    orders_before: int
 
 
 class LineRow(NamedTuple):
@@ -59,12 +77,40 @@ class LineRow(NamedTuple):
     total: int
 
 
+class HistoryRow(NamedTuple):
+    """entry: 1, 2, 3 ... by_id: None for the operator at the machine."""
+
+    order_id: OrderId
+    entry: int
+    status: OrderStatus
+    at: Timestamp
+    by_id: AccountId | None
+    note: str | None
+
+
 class StoredOrder(NamedTuple):
-    """An order with the delivery code, and whose it is."""
+    """An order with the delivery code, whose it is, and what it does not show.
+
+    products: line by line; wrong_codes: since staff last looked; orders_before: of the account, which the tier goes by;
+    entries: how many the history has.
+    """
 
     customer: AccountId
     courier: AccountId | None
     order: Order
+    products: list[ProductId]
+    wrong_codes: int
+    orders_before: int
+    entries: int
+
+
+class Party(NamedTuple):
+    """Who has, or is to get, a part in an order."""
+
+    id: AccountId
+    username: str
+    role: Role
+    disabled: bool
 
 
 class Filter(NamedTuple):
@@ -73,6 +119,10 @@ class Filter(NamedTuple):
     account: AccountId | None = None
     status: OrderStatus | None = None
     changed_since: Timestamp | None = None
+
+
+OPERATOR = "operator"
+"""How the one at the machine is named, who has no account."""
 
 
 _courier = accounts.alias("courier")
@@ -95,6 +145,8 @@ _LOAD = Statement(
         orders.c.placed_at,
         orders.c.changed_at,
         orders.c.delivery_code,
+        orders.c.wrong_codes,
+        orders.c.orders_before,
     )
     .select_from(
         orders.join(accounts, accounts.c.id == orders.c.account_id).outerjoin(
@@ -106,6 +158,7 @@ _LOAD = Statement(
 _LINES = Statement(
     select(
         order_lines.c.order_id,
+        order_lines.c.product_id,
         order_lines.c.sku,
         order_lines.c.name,
         order_lines.c.quantity,
@@ -115,17 +168,33 @@ _LINES = Statement(
     .where(order_lines.c.order_id.in_(listed("ids")))
     .order_by(order_lines.c.order_id, order_lines.c.position)
 )
+# The newest alone: a customer may edit as often as he likes.
+_of = func.json_each(bindparam("ids")).table_valued("value")
+_newest = select(func.max(order_history.c.entry)).where(order_history.c.order_id == _of.c.value)
 _HISTORY = Statement(
     select(
         order_history.c.order_id,
+        order_history.c.entry,
         order_history.c.status,
         order_history.c.at,
         accounts.c.username,
         order_history.c.note,
     )
-    .join(accounts, accounts.c.id == order_history.c.by_id)
-    .where(order_history.c.order_id.in_(listed("ids")))
+    .select_from(
+        _of.join(
+            order_history,
+            and_(
+                order_history.c.order_id == _of.c.value,
+                order_history.c.entry > _newest.correlate(_of).scalar_subquery() - HISTORY_SHOWN,
+            ),
+        ).outerjoin(accounts, accounts.c.id == order_history.c.by_id)
+    )
     .order_by(order_history.c.order_id, order_history.c.entry)
+)
+_PARTIES = Statement(
+    select(accounts.c.id, accounts.c.username, accounts.c.role, accounts.c.disabled).where(
+        or_(accounts.c.id.in_(listed("ids")), accounts.c.username.in_(listed("names")))
+    )
 )
 _keys = listed_pairs("keys")
 _BY_KEYS = Statement(
@@ -134,8 +203,40 @@ _BY_KEYS = Statement(
     )
 )
 _LAST = Statement(select(func.max(orders.c.id)))
-_INSERT = Statement(insert(orders))
+_CARRIED = Statement(
+    select(orders.c.id)
+    .where(
+        orders.c.courier_id == bindparam("courier"),
+        orders.c.id < bindparam("before"),
+        (orders.c.status + "").in_(listed("statuses")),
+    )
+    .order_by(orders.c.id.desc())
+    .limit(bindparam("count"))
+)
+_ANY_OPEN = Statement(
+    select(true()).where(
+        select(orders.c.id)
+        .where(orders.c.account_id == bindparam("account"), (orders.c.status + "").in_(listed("statuses")))
+        .exists()
+    )
+)
+_INSERT = Statement(insert(orders).values({name: bindparam(name) for name in OrderRow._fields}))
 _INSERT_LINES = Statement(insert(order_lines))
+_INSERT_HISTORY = Statement(insert(order_history))
+_this = orders.c.id == bindparam("order")
+_CHANGING = ("version", "status", "subtotal", "discount", "total", "points_earned", "points_redeemed", "changed_at")
+_CHANGE = Statement(
+    update(orders)
+    .where(_this)
+    .values({name: bindparam(f"new_{name}") for name in (*_CHANGING, "courier_id", "wrong_codes")})
+)
+_READDRESS = Statement(update(orders).where(_this).values(address=bindparam("cell")))
+_DROP_LINES = Statement(delete(order_lines).where(order_lines.c.order_id == bindparam("order")))
+_of_account = orders.c.account_id == bindparam("account")
+_FORGET_ADDRESSES = Statement(update(orders).where(_of_account).values(address=None))
+_FORGET_NOTES = Statement(
+    update(order_history).where(order_history.c.order_id.in_(select(orders.c.id).where(_of_account))).values(note=None)
+)
 
 
 def _list(*, account: bool, status: bool, changed_since: bool) -> Statement:
@@ -169,39 +270,55 @@ def load(tx: Transaction, ids: Sequence[int]) -> dict[int, StoredOrder]:
     """Those of the orders that exist, whole, by number."""
     parameters: Parameters = {"ids": listing(ids)}
     lines: defaultdict[int, list[OrderLine]] = defaultdict(list)
-    for order, *line in tx.rows(_LINES, parameters):
+    goods: defaultdict[int, list[ProductId]] = defaultdict(list)
+    for order, product, *line in tx.rows(_LINES, parameters):
         lines[order].append(OrderLine(*line))
+        goods[order].append(product)
     history: defaultdict[int, list[HistoryEntry]] = defaultdict(list)
-    for order, status, *entry in tx.rows(_HISTORY, parameters):
-        history[order].append(HistoryEntry(OrderStatus(status), *entry))
+    entries: dict[int, int] = {}
+    for order, entry, status, at, by, note in tx.rows(_HISTORY, parameters):
+        text = tx.vault.open(_NOTE, (order, entry), note)
+        history[order].append(HistoryEntry(OrderStatus(status), at, by or OPERATOR, text))
+        entries[order] = entry
     found: dict[int, StoredOrder] = {}
     for row in tx.rows(_LOAD, parameters):
         number, customer, courier = row[:3]
         placed = HistoryEntry(OrderStatus.PLACED, row[14], row[4], None)
-        found[number] = StoredOrder(
-            customer,
-            courier,
-            Order(
-                order=number,
-                version=row[3],
-                account=row[4],
-                status=OrderStatus(row[5]),
-                lines=lines[number],
-                subtotal=row[6],
-                discount=row[7],
-                total=row[8],
-                currency=row[9],
-                address=row[10],
-                points_earned=row[11],
-                points_redeemed=row[12],
-                courier=row[13],
-                history=[placed, *history[number]][-HISTORY_SHOWN:],
-                placed_at=row[14],
-                changed_at=row[15],
-                delivery_code=row[16],
-            ),
+        order = Order(
+            order=number,
+            version=row[3],
+            account=row[4],
+            status=OrderStatus(row[5]),
+            lines=lines[number],
+            subtotal=row[6],
+            discount=row[7],
+            total=row[8],
+            currency=row[9],
+            address=tx.vault.open(_ADDRESS, number, row[10]) or "",
+            points_earned=row[11],
+            points_redeemed=row[12],
+            courier=row[13],
+            history=shown([placed, *history[number]]),
+            placed_at=row[14],
+            changed_at=row[15],
+            delivery_code=row[16],
         )
+        found[number] = StoredOrder(customer, courier, order, goods[number], row[17], row[18], entries.get(number, 0))
     return found
+
+
+def shown(history: list[HistoryEntry]) -> list[HistoryEntry]:
+    """The newest entries that an Order has room for."""
+    history = history[-HISTORY_SHOWN:]
+    while len(_encode(history)) > MAX_HISTORY_TEXT:
+        history = history[1:]
+    return history
+
+
+def parties(tx: Transaction, ids: Iterable[AccountId], names: Iterable[str]) -> list[Party]:
+    """Those of the accounts that exist, whether asked for by number or by name."""
+    rows = tx.rows(_PARTIES, {"ids": listing(ids), "names": listing(names)})
+    return [Party(account, username, Role(role), bool(disabled)) for account, username, role, disabled in rows]
 
 
 def numbers(tx: Transaction, wanted: Filter, before: int, count: int) -> list[int]:
@@ -227,6 +344,11 @@ def by_keys(
     }
 
 
+def keyed(tx: Transaction, fingerprint: bytes) -> bytes:
+    """A fingerprint as it is stored, 32 bytes: without the vault's key nobody can try addresses against it."""
+    return tx.vault.digest("fingerprint", fingerprint)
+
+
 def next_id(tx: Transaction) -> int:
     """The first free number. It stays free: this transaction holds the write lock, and rows are never deleted."""
     found = tx.row(_LAST)
@@ -234,6 +356,72 @@ def next_id(tx: Transaction) -> int:
     return (found[0] or 0) + 1
 
 
+def carried(tx: Transaction, courier: AccountId, before: int, count: int) -> list[int]:
+    """Up to `count` numbers of orders that the courier has to do with, below `before`, newest first."""
+    parameters = {"courier": courier, "before": before, "count": count, "statuses": listing(CARRIED)}
+    return [number for (number,) in tx.rows(_CARRIED, parameters)]
+
+
+def carried_by(tx: Transaction, account: AccountId) -> bool:
+    """Whether the account is on the way with an order."""
+    out = listing([OrderStatus.OUT_FOR_DELIVERY])
+    return tx.row(_CARRIED, {"courier": account, "before": MAX_INTEGER, "count": 1, "statuses": out}) is not None
+
+
+def open_ones(tx: Transaction, account: AccountId) -> bool:
+    """Whether the account waits for an order."""
+    return tx.row(_ANY_OPEN, {"account": account, "statuses": listing(OPEN)}) is not None
+
+
 def add(tx: Transaction, rows: Sequence[OrderRow], lines: Sequence[LineRow]) -> None:
-    tx.write(_INSERT, [row._asdict() for row in rows])
+    seal = tx.vault.seal
+    tx.write(_INSERT, [row._asdict() | {"address": seal(_ADDRESS, row.id, row.address)} for row in rows])
+    _add_lines(tx, lines)
+
+
+def _add_lines(tx: Transaction, lines: Iterable[LineRow]) -> None:
     tx.write(_INSERT_LINES, [row._asdict() for row in lines])
+
+
+def change(tx: Transaction, changed: Sequence[StoredOrder]) -> None:
+    """All of the orders that may change, but lines, address and history."""
+    rows = []
+    for stored in changed:
+        row: Parameters = {f"new_{name}": getattr(stored.order, name) for name in _CHANGING}
+        row |= {"new_courier_id": stored.courier, "new_wrong_codes": stored.wrong_codes, "order": stored.order.order}
+        rows.append(row)
+    tx.write(_CHANGE, rows)
+
+
+def replace_lines(tx: Transaction, changed: Sequence[StoredOrder]) -> None:
+    tx.write(_DROP_LINES, [{"order": stored.order.order} for stored in changed])
+    _add_lines(
+        tx,
+        [
+            LineRow(stored.order.order, position, product, *msgspec.structs.astuple(line))
+            for stored in changed
+            for position, (line, product) in enumerate(zip(stored.order.lines, stored.products, strict=True), start=1)
+        ],
+    )
+
+
+def readdress(tx: Transaction, changed: Iterable[Order]) -> None:
+    seal = tx.vault.seal
+    tx.write(
+        _READDRESS,
+        [{"order": order.order, "cell": seal(_ADDRESS, order.order, order.address)} for order in changed],
+    )
+
+
+def add_history(tx: Transaction, rows: Iterable[HistoryRow]) -> None:
+    seal = tx.vault.seal
+    tx.write(
+        _INSERT_HISTORY,
+        [row._asdict() | {"note": seal(_NOTE, (row.order_id, row.entry), row.note)} for row in rows],
+    )
+
+
+def erase(tx: Transaction, account: AccountId) -> None:
+    """Forget where the account's orders went and what was noted on them."""
+    for statement in (_FORGET_ADDRESSES, _FORGET_NOTES):
+        tx.write(statement, [{"account": account}])

@@ -2,8 +2,9 @@
 
 What must never be is forbidden here where a database can: negative stock, sums that do not add up, an unknown status,
 one idempotency key twice. Money is whole cents, truth is 0 or 1, times are TEXT in the form of model.Timestamp, so
-that text order is time order on every database; strict tables hold SQLite to the types. A change here needs a
-revision in migrations/versions and a new HEAD; tests compare the two.
+that text order is time order on every database; strict tables hold SQLite to the types. What is said of people (names,
+e-mail, addresses, notes, chat) is LargeBinary: sealed by vault.py. A change here needs a revision in
+migrations/versions and a new HEAD; tests compare the two.
 """
 
 from enum import StrEnum
@@ -22,9 +23,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from securedelivery.model import OrderStatus, PointsReason, Role
+from securedelivery.model import ConversationStatus, OrderStatus, PointsReason, Role
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this program works with. A constant, so that an up-to-date database is opened without Alembic."""
 
 MAX_INTEGER = 2**53 - 1  # what JSON numbers carry without loss
@@ -59,9 +60,6 @@ accounts = Table(
     Column("id", Integer, primary_key=True),
     Column("username", Text, nullable=False, unique=True),
     Column("role", Text, nullable=False),
-    Column("name", Text),
-    Column("email", Text),
-    Column("address", Text),
     Column("certificate", Text, unique=True),  # the whole spiffe URI
     Column("password", Text),  # Argon2id in PHC form; NULL: no login by password
     Column("certificate_required", Integer, nullable=False),
@@ -74,12 +72,29 @@ accounts = Table(
     Column("points", Integer, nullable=False),  # below 0 after a reversal of points already spent
     Column("ledger_entries", Integer, nullable=False),
     Column("created_at", Text, nullable=False),
+    Column("name", LargeBinary),
+    Column("email", LargeBinary),
+    Column("address", LargeBinary),
+    Column("credentials", Integer, nullable=False, server_default="0"),  # goes up with each change that ends sessions
+    Column("deleted_at", Text),
     _one_of("role", Role),
     _truth("certificate_required"),
     _truth("disabled"),
     CheckConstraint("order_count >= 0", name="order_count_natural"),
     CheckConstraint("ledger_entries >= 0", name="ledger_entries_natural"),
     _moment("created_at"),
+    sqlite_strict=True,
+)
+# Who is told of conversations that wait.
+Index("ix_accounts_staff", accounts.c.id, sqlite_where=accounts.c.role.in_(("agent", "admin")))
+
+# HMACs of the names of deleted accounts, which are never given again.
+retired_names = Table(
+    "retired_names",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    CheckConstraint("length(digest) = 32", name="digest_length"),
+    sqlite_with_rowid=False,
     sqlite_strict=True,
 )
 
@@ -105,20 +120,22 @@ orders = Table(
     Column("id", Integer, primary_key=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("idempotency_key", Text, nullable=False),
-    Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of the call's parameters
+    Column("fingerprint", LargeBinary, nullable=False),  # HMAC of the call's parameters
     Column("version", Integer, nullable=False),
     Column("status", Text, nullable=False),
     Column("subtotal", Integer, nullable=False),
     Column("discount", Integer, nullable=False),
     Column("total", Integer, nullable=False),
     Column("currency", Text, nullable=False),
-    Column("address", Text, nullable=False),
     Column("points_earned", Integer, nullable=False),
     Column("points_redeemed", Integer, nullable=False),
     Column("courier_id", ForeignKey("accounts.id")),
     Column("delivery_code", Text, nullable=False),
     Column("placed_at", Text, nullable=False),
     Column("changed_at", Text, nullable=False),
+    Column("address", LargeBinary),  # NULL once its customer has deleted the account
+    Column("wrong_codes", Integer, nullable=False, server_default="0"),  # since staff last looked
+    Column("orders_before", Integer, nullable=False, server_default="0"),  # of the account: its tier at placement
     UniqueConstraint("account_id", "idempotency_key"),
     CheckConstraint("length(fingerprint) = 32", name="fingerprint_length"),
     CheckConstraint("version >= 1", name="version_positive"),
@@ -162,8 +179,8 @@ order_history = Table(
     Column("entry", Integer, primary_key=True),  # 1, 2, 3 ...
     Column("status", Text, nullable=False),
     Column("at", Text, nullable=False),
-    Column("by_id", ForeignKey("accounts.id"), nullable=False),
-    Column("note", Text),
+    Column("by_id", ForeignKey("accounts.id")),  # NULL: the operator at the machine
+    Column("note", LargeBinary),
     _one_of("status", OrderStatus),
     _moment("at"),
     sqlite_with_rowid=False,
@@ -236,5 +253,82 @@ audit = Table(
     Column("hash", LargeBinary, nullable=False),
     CheckConstraint("length(hash) = 32", name="hash_length"),
     _moment("at"),
+    sqlite_strict=True,
+)
+Index("ix_audit_actor_id", audit.c.actor_id, audit.c.id, sqlite_where=audit.c.actor_id.is_not(None))
+Index("ix_audit_subject", audit.c.subject, audit.c.id, sqlite_where=audit.c.subject.like("account:%"))
+
+# The newest row of the audit, so that one taken off the end is missed as well. One row.
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("entry", Integer, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+    sqlite_strict=True,
+)
+
+# One a customer.
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("customer_id", ForeignKey("accounts.id"), nullable=False, unique=True),
+    Column("status", Text, nullable=False),
+    Column("agent_id", ForeignKey("accounts.id")),
+    Column("since", Text, nullable=False),  # when the present status began
+    Column("last_sequence", Integer, nullable=False),
+    Column("customer_unread", Integer, nullable=False),
+    Column("staff_unread", Integer, nullable=False),
+    _one_of("status", ConversationStatus),
+    CheckConstraint("(agent_id IS NOT NULL) = (status = 'assigned')", name="agent_where_assigned"),
+    CheckConstraint("last_sequence >= 0 AND customer_unread >= 0 AND staff_unread >= 0", name="natural"),
+    _moment("since"),
+    Index(None, "status", "since", "id"),
+    sqlite_strict=True,
+)
+Index("ix_conversations_agent_id", conversations.c.agent_id, sqlite_where=conversations.c.agent_id.is_not(None))
+
+# A conversation's messages stand side by side, so that a page of history is a page or two of the file.
+messages = Table(
+    "messages",
+    metadata,
+    Column("conversation_id", ForeignKey("conversations.id"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),  # 1, 2, 3 ... without gaps
+    Column("sender_id", ForeignKey("accounts.id"), nullable=False),
+    Column("staff", Integer, nullable=False),
+    Column("at", Text, nullable=False),
+    Column("message_key", Text, nullable=False),
+    Column("text", LargeBinary, nullable=False),
+    UniqueConstraint("sender_id", "message_key"),
+    CheckConstraint("sequence >= 1", name="sequence_positive"),
+    _truth("staff"),
+    _moment("at"),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+# What a process without connections of its own (an operator's command) has changed, for the server to tell.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Integer, nullable=False),
+    _moment("at"),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
+)
+
+# How the key of the sealed columns is found, and what tells the right one from a wrong one. One row.
+vault = Table(
+    "vault",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("salt", LargeBinary),  # of Argon2id; NULL: the key is in a file
+    Column("proof", LargeBinary, nullable=False),  # a known text, sealed
+    CheckConstraint("id = 1", name="one_row"),
     sqlite_strict=True,
 )

@@ -59,10 +59,15 @@ class Writer:
     """Called on the writer's thread after the commit and after the done() calls, with what the transaction published,
     in order; never with nothing. Set it before the first command."""
 
+    before_commit: Callable[["Transaction", Sequence[object]], None]
+    """Called in the transaction with what it has published, never with nothing; for a process that has to leave word
+    to another one. Set it before the first command."""
+
     def __init__(
         self, connect: Callable[[], "Transaction"], driver_error: type[Exception], *, busy_seconds: float
     ) -> None:
         self.on_commit = _nobody
+        self.before_commit = _nothing
         self._connect = connect
         self._driver_error = driver_error
         self._busy_seconds = busy_seconds
@@ -144,6 +149,8 @@ class Writer:
             outcomes: list[Any] = []
             for batch, group in groupby(jobs, attrgetter("batch")):
                 outcomes += self._group(tx, batch, [job.command for job in group])
+            if tx.events:
+                self.before_commit(tx, tx.events)
             tx.control("COMMIT")
         except _Busy:
             return [Refusal(Reason.UNAVAILABLE, "the database is in use by another program") for _ in jobs], ()
@@ -224,3 +231,7 @@ class Writer:
 
 def _nobody(events: Sequence[object]) -> None:
     """No one listens."""
+
+
+def _nothing(tx: "Transaction", events: Sequence[object]) -> None:
+    """Nobody else needs to know."""

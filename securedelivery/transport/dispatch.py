@@ -9,7 +9,7 @@ from securedelivery.errors import Refusal
 from securedelivery.protocol.certificates import Identity
 from securedelivery.protocol.jsonrpc import Request
 
-__all__ = ["Application", "Caller", "Lane", "Outcome", "SessionChange"]
+__all__ = ["Application", "Caller", "Ending", "Lane", "Outcome", "SessionChange"]
 
 
 class Lane(Enum):
@@ -40,6 +40,14 @@ class SessionChange:
     account: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The connection is to end: reason is the slug of its CLOSE."""
+
+    reason: str
+    message: str
+
+
 Outcome = object | Refusal
 """An encodable result, a SessionChange, or the Refusal to answer with."""
 
@@ -60,6 +68,13 @@ class Application(Protocol):
         """WRITE: `done` is called once, from any thread, after the commit or at once for a refusal.
 
         What it raises, before `done`, becomes an incident.
+        """
+        ...
+
+    def review(self, caller: Caller) -> SessionChange | Ending:
+        """Look once more at who is logged in: the account may have changed. On a worker.
+
+        What it raises becomes an incident and ends the connection: nobody acts for an account that cannot be looked at.
         """
         ...
 

@@ -25,10 +25,10 @@ from securedelivery.protocol.connection import (
 )
 from securedelivery.protocol.jsonrpc import Id, Request
 from securedelivery.transport.channel import TlsFailure
-from securedelivery.transport.dispatch import Caller, Lane, Outcome, SessionChange
+from securedelivery.transport.dispatch import Caller, Ending, Lane, Outcome, SessionChange
 from securedelivery.transport.handshake import Handshake
 from securedelivery.transport.io import IOThread
-from securedelivery.transport.requests import Requests
+from securedelivery.transport.requests import Requests, Review, Work
 
 if TYPE_CHECKING:
     from securedelivery.transport.server import Server
@@ -241,10 +241,17 @@ class Peer:
             assert isinstance(event, Truncated)
             self._cut("the connection ended without CLOSE")
 
-    def _start(self, request: Request | RequestRefused, lane: Lane) -> None:
+    def _start(self, request: Work, lane: Lane) -> None:
         """Run a request whose turn it is."""
+
+        def looked(outcome: SessionChange | Ending | Refusal) -> None:
+            self._io.post(self._reviewed, outcome)
+
         if isinstance(request, RequestRefused):
             self._answer(request.id, Refusal(request.reason, request.message), always=True)
+            return
+        if isinstance(request, Review):
+            self._server.submit_call(lane, lambda: looked(self._look()), looked)
             return
         if lane is Lane.INLINE:
             self._answer(request.id, self._ask(request))
@@ -268,14 +275,49 @@ class Peer:
         except Exception as error:  # noqa: BLE001 -- as in _start
             return self._application.incident(error, "answering a request")
 
+    def review(self) -> None:
+        """The account that is logged in here has changed: see, behind what was sent before, what that means."""
+        if self._stage is Stage.OPEN and self.caller.session is not None:
+            self._requests.add(Review(), Lane.SESSION)
+
+    def _look(self) -> SessionChange | Ending | Refusal:
+        """The application's view of who is logged in; on a worker."""
+        try:
+            return self._application.review(self.caller)
+        except Exception as error:  # noqa: BLE001 -- as in _start
+            return self._application.incident(error, "looking at an account again")
+
+    def _reviewed(self, outcome: SessionChange | Ending | Refusal) -> None:
+        if self._stage not in (Stage.OPEN, Stage.ENDING):
+            return
+        if isinstance(outcome, SessionChange):
+            self._enter(outcome)
+        else:
+            self._requests.clear()  # nothing more is done for somebody who may no longer ask
+            match outcome:
+                case Ending(reason, message):
+                    self.end(reason, message)
+                case _:
+                    self.end("internal", "the account could not be looked at")
+        self._done()
+
+    def _enter(self, change: SessionChange) -> None:
+        self._server.moved(self, change.account)
+        self.caller.session = change.session
+
     def _finished(self, request_id: Id | None, outcome: Outcome) -> None:
         if self._stage not in (Stage.OPEN, Stage.ENDING):
             return
         if isinstance(outcome, SessionChange):
-            self._server.moved(self, outcome.account)
-            self.caller.session = outcome.session
+            self._enter(outcome)
+            # What changed between the login's transaction and here was told to nobody.
+            self.review()
             outcome = outcome.result
         self._answer(request_id, outcome)
+        self._done()
+
+    def _done(self) -> None:
+        """Something that was not answered on the spot has been dealt with."""
         self._requests.finished()
         if self._stage is Stage.OPEN:
             if not self._interest & _READ:

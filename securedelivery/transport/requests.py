@@ -7,7 +7,14 @@ from securedelivery.protocol.connection import RequestRefused
 from securedelivery.protocol.jsonrpc import Request
 from securedelivery.transport.dispatch import Lane
 
-__all__ = ["Requests"]
+__all__ = ["Requests", "Review", "Work"]
+
+
+class Review:
+    """Not of the peer's asking: have the application look at who is logged in, in its turn behind what was sent."""
+
+
+Work = Request | RequestRefused | Review
 
 
 class Requests:
@@ -18,9 +25,9 @@ class Requests:
 
     __slots__ = ("_running_lane", "_start", "_waiting", "running")
 
-    def __init__(self, start: Callable[[Request | RequestRefused, Lane], None]) -> None:
+    def __init__(self, start: Callable[[Work, Lane], None]) -> None:
         self._start = start
-        self._waiting: deque[tuple[Request | RequestRefused, Lane]] = deque()
+        self._waiting: deque[tuple[Work, Lane]] = deque()
         self._running_lane = Lane.INLINE
         self.running = 0
 
@@ -28,7 +35,7 @@ class Requests:
         """How many are unanswered."""
         return len(self._waiting) + self.running
 
-    def add(self, request: Request | RequestRefused, lane: Lane) -> None:
+    def add(self, request: Work, lane: Lane) -> None:
         """Take a request in its turn, which may be now."""
         if lane is Lane.INLINE and not self.running and not self._waiting:
             self._start(request, lane)

@@ -154,6 +154,15 @@ class Server:
             for peer, io in concerned:
                 io.post(peer.notify, method, encoded)
 
+    def review(self, account: int) -> None:
+        """The account has changed: have the application look again at each connection it is logged in on, which may
+        change or end it. From any thread.
+        """
+        with self._lock:
+            concerned = [(peer, self._peers[peer]) for peer in self._accounts.get(account, ())]
+        for peer, io in concerned:
+            io.post(peer.review)
+
     # For peers
 
     def submit_call(self, lane: Lane, job: Callable[[], None], busy: Callable[[Refusal], None]) -> None:

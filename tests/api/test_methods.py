@@ -1,61 +1,22 @@
 """The table at work, over a real database, without a socket."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 import pytest
-from msgspec import Raw
+from api.conftest import Door, ServicesOver
 
 from securedelivery.api.methods import MAX_RESULT, METHODS, Access, Api, Services
 from securedelivery.errors import Reason, Refusal, StoreError
 from securedelivery.model import Cents, Role
 from securedelivery.protocol.certificates import Identity
-from securedelivery.protocol.jsonrpc import Request
-from securedelivery.service.accounts import Accounts, AccountSettings
-from securedelivery.service.catalog import Catalog, ProductEntry
-from securedelivery.service.orders import Orders
-from securedelivery.service.passwords import Passwords
-from securedelivery.service.rewards import RewardRules
+from securedelivery.service.catalog import ProductEntry
 from securedelivery.store.engine import Database
-from securedelivery.transport.dispatch import Caller, Lane, Outcome, SessionChange
+from securedelivery.transport.dispatch import Caller
 
 ALICE = Identity("spiffe://shop.test/account/alice", "alice")
-
-
-def now() -> datetime:
-    return datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-class Door:
-    """Calls methods as a connection would."""
-
-    def __init__(self, api: Api, caller: Caller) -> None:
-        self.api = api
-        self.caller = caller
-
-    def call(self, method: str, **params: Any) -> Outcome:
-        return self.raw(method, msgspec.json.encode(params))
-
-    def raw(self, method: str, params: bytes) -> Outcome:
-        request = Request(1, method, Raw(params))
-        if self.api.lane(method) is Lane.WRITE:
-            answers: SimpleQueue[Outcome] = SimpleQueue()
-            self.api.submit(self.caller, request, answers.put)
-            return answers.get(timeout=10)
-        outcome = self.api.answer(self.caller, request)
-        if isinstance(outcome, SessionChange):
-            self.caller.session = outcome.session
-            return outcome.result
-        return outcome
-
-    def refused(self, method: str, **params: Any) -> Refusal:
-        outcome = self.call(method, **params)
-        assert isinstance(outcome, Refusal), outcome
-        return outcome
 
 
 @pytest.fixture
@@ -65,20 +26,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def services(database: Database) -> Services:
-    rules = RewardRules()
-    catalog = Catalog(database, "EUR")
-    catalog.import_products([ProductEntry("CPU-1", "A processor", "", Cents(20_000), 5, active=True)])
-    return Services(
-        Accounts(database, now, Passwords(), rules, AccountSettings()),
-        catalog,
-        Orders(database, now, rules, "EUR"),
-        database.writer,
-        now,
-        "Parts & Co",
-        "EUR",
-        {"outstanding_requests": 32},
-    )
+def services(database: Database, services_over: ServicesOver) -> Services:
+    return services_over(database)
 
 
 @pytest.fixture

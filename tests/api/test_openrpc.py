@@ -44,13 +44,15 @@ def test_required_parameters_are_marked() -> None:
 
 def test_a_section_holds_its_methods_only() -> None:
     document = openrpc.document(METHODS, "catalog", MAX_RESULT)
-    assert [method["name"] for method in document["methods"]] == ["catalog.list", "catalog.get"]
+    assert [method["name"] for method in document["methods"]] == ["catalog.list", "catalog.get", "catalog.put"]
 
 
 def test_where_all_does_not_fit_the_sections_are_listed() -> None:
     document = openrpc.document(METHODS, None, 1_000)
     assert document["methods"] == []
-    assert document["x-sections"] == ["system", "rpc", "account", "catalog", "order"]
+    assert document["x-sections"] == [
+        *("system", "rpc", "account", "audit", "report", "catalog", "order", "delivery", "rewards", "chat"),
+    ]
 
 
 def test_an_unknown_section_is_refused() -> None:

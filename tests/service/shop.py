@@ -1,5 +1,6 @@
 """A shop on disk with a clock that stands still until it is moved."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,14 +10,26 @@ import msgspec
 from argon2 import Parameters
 from argon2.low_level import Type
 
-from securedelivery.model import AccountId, Order, Role, timestamp
+from securedelivery.model import AccountId, Order, OrderStatus, Role, timestamp
 from securedelivery.service.accounts import Accounts, AccountSettings
+from securedelivery.service.announcements import Announcements
+from securedelivery.service.audits import Audits
 from securedelivery.service.catalog import Catalog, ProductEntry
-from securedelivery.service.orders import Orders, PlaceCommand
+from securedelivery.service.chat import Chat
+from securedelivery.service.figures import FiguresReport
+from securedelivery.service.orders import (
+    AdvanceCommand,
+    CancelCommand,
+    ConfirmCommand,
+    Orders,
+    PlaceCommand,
+    UpdateCommand,
+)
 from securedelivery.service.passwords import Passwords
+from securedelivery.service.privacy import Privacy
 from securedelivery.service.rewards import RewardRules, Rewards
 from securedelivery.service.session import Session
-from securedelivery.store import accounts
+from securedelivery.store import accounts, audit
 from securedelivery.store.engine import Database, Transaction
 
 # Argon2 as cheap as it gets: what is tested here is who may log in, not how long it takes.
@@ -53,9 +66,14 @@ class Shop:
         self.passwords = Passwords(profile=CHEAP)
         settings = AccountSettings(names_file=str(self.names_file))
         self.accounts = Accounts(self.database, self.clock, self.passwords, self.rules, settings)
-        self.catalog = Catalog(self.database, "EUR")
+        self.catalog = Catalog(self.database, self.clock, "EUR")
         self.orders = Orders(self.database, self.clock, self.rules, "EUR")
-        self.rewards = Rewards(self.database, self.rules)
+        self.rewards = Rewards(self.database, self.clock, self.rules)
+        self.chat = Chat(self.database, self.clock, self.events.extend)
+        self.audits = Audits(self.database, self.clock)
+        self.privacy = Privacy(self.database, self.clock, self.accounts, self.chat)
+        self.figures = FiguresReport(self.database, self.clock, self.rules)
+        self.announcements = Announcements(self.database, self.clock, self.rules)
 
     def stock(self, *products: tuple[str, int, int]) -> None:
         """products: (sku, price in cents, stock)"""
@@ -95,6 +113,37 @@ class Shop:
         whole = lambda tx, batches: [self.orders.place(tx, batch) for batch in batches]
         return self.database.writer.call(whole, commands)
 
+    def edit(
+        self, session: Session, order: int, version: int, *lines: tuple[str, int], address: str | None = None
+    ) -> Order:
+        """Without lines: only the address."""
+        wanted = [Line(*line) for line in lines] or None
+        command = UpdateCommand(session, order, version, wanted, address)
+        return self.database.writer.call(self.orders.update, command)
+
+    def cancel(self, session: Session | None, order: int, reason: str | None = None) -> Order:
+        return self.database.writer.call(self.orders.cancel, CancelCommand(session, order, reason))
+
+    def advance(
+        self, session: Session | None, order: int, status: str, courier: str | None = None, note: str | None = None
+    ) -> Order:
+        command = AdvanceCommand(session, order, OrderStatus(status), courier, note)
+        return self.database.writer.call(self.orders.advance, command)
+
+    def confirm(self, session: Session, order: int, code: str) -> Order:
+        return self.database.writer.call(self.orders.confirm, ConfirmCommand(session, order, code))
+
+    def bring_to(self, status: str, order: int, staff: Session, courier: str, note: str = "handed over") -> None:
+        """From placed to this status, on the straight way."""
+        for step in ("confirmed", "packed", "out_for_delivery", "delivered", "returned"):
+            if status in ("placed", "cancelled"):
+                break
+            self.advance(staff, order, step, courier if step == "out_for_delivery" else None, note)
+            if step == status:
+                break
+        if status == "cancelled":
+            self.cancel(staff, order)
+
     def sql(self, text: str) -> list[tuple[object, ...]]:
         """Reads what no service shows, or changes what none can."""
 
@@ -109,3 +158,22 @@ def entry(
     sku: str, price: int = 1000, stock: int | None = 10, *, name: str = "", description: str = "", active: bool = True
 ) -> ProductEntry:
     return ProductEntry(sku, name or f"Product {sku}", description, price, stock, active)
+
+
+def check_books(shop: Shop) -> None:
+    """The sums beside the ledger are its sums, what the lots hold is the balance, and the audit is whole."""
+    ledger: defaultdict[object, int] = defaultdict(int)
+    entries: defaultdict[object, list[object]] = defaultdict(list)
+    for account, entry, points in shop.sql("SELECT account_id, entry, points FROM points_ledger ORDER BY 1, 2"):
+        ledger[account] += points  # type: ignore[operator]
+        entries[account].append(entry)
+    lots = dict(shop.sql("SELECT account_id, sum(remaining) FROM points_lots GROUP BY 1"))
+    counting = "SELECT account_id, count(*) FROM orders WHERE status NOT IN ('cancelled', 'returned') GROUP BY 1"
+    orders = dict(shop.sql(counting))
+    for account, points, count, newest in shop.sql("SELECT id, points, order_count, ledger_entries FROM accounts"):
+        assert points == ledger[account]
+        assert max(0, points) == lots.get(account, 0)  # type: ignore[call-overload]
+        assert count == orders.get(account, 0)
+        assert entries[account] == list(range(1, newest + 1))  # type: ignore[operator]
+    with shop.database.read() as tx:
+        assert audit.verify(tx) is None

@@ -6,7 +6,7 @@ import pytest
 from service.shop import Shop, entry
 
 from securedelivery.errors import Reason, Refusal
-from securedelivery.model import Product
+from securedelivery.model import Product, Role
 from securedelivery.service.catalog import CHUNK, ImportSummary, cursor_of
 
 
@@ -156,3 +156,45 @@ def test_export_holds_everything(parts: Shop) -> None:
         ("OLD-1", False),
         ("SSD-990-1T", True),
     ]
+
+
+def test_an_admin_puts_a_product(parts: Shop) -> None:
+    root = parts.customer("root", Role.ADMIN)
+    wanted = entry("NEW-1", 2500, 7, name="New", description="Kühler")
+    product = parts.catalog.put(root, wanted)
+    assert product == parts.catalog.get("NEW-1")
+    assert (product.name, product.price, product.stock, product.active) == ("New", 2500, 7, True)
+    assert skus(parts)[-1] == "NEW-1"
+    assert skus(parts, "kuhler") == ["GPU-RX-7600", "NEW-1"]
+    assert parts.catalog.put(root, wanted) == product  # nothing new, and no row
+    changed = parts.catalog.put(root, entry("NEW-1", 2400, 0, name="Newer", description="Kühler", active=False))
+    assert (changed.price, changed.stock, changed.active) == (2400, 0, False)
+    assert "NEW-1" not in skus(parts)
+    assert parts.catalog.put(None, entry("OLD-1", name="Samsung 850")).active
+    new = (
+        '{"fields":["sku","name","description","price","stock","active"],'
+        '"price":[null,2500],"stock":[null,7],"active":[null,1],"by":"admin"}'
+    )
+    assert parts.sql("SELECT actor_id, action, subject, detail FROM audit ORDER BY id") == [
+        (
+            1,
+            "product.put",
+            "product:NEW-1",
+            new,
+        ),
+        (
+            1,
+            "product.put",
+            "product:NEW-1",
+            '{"fields":["name","price","stock","active"],"price":[2500,2400],"stock":[7,0],"active":[1,0],"by":"admin"}',
+        ),
+        (None, "product.put", "product:OLD-1", '{"fields":["active"],"active":[0,1],"by":"operator"}'),
+    ]
+
+
+def test_only_an_admin_puts_a_product(parts: Shop) -> None:
+    for role in (Role.CUSTOMER, Role.AGENT, Role.COURIER):
+        with pytest.raises(Refusal) as refused:
+            parts.catalog.put(parts.customer(role.value, role), entry("NEW-1"))
+        assert refused.value.reason is Reason.FORBIDDEN
+    assert parts.sql("SELECT count(*) FROM products WHERE sku = 'NEW-1'") == [(0,)]

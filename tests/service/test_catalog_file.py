@@ -104,7 +104,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_what_is_exported_can_be_imported(shop: Shop, tmp_path: Path, currency: str, price: str) -> None:
     from securedelivery.service.catalog import Catalog
 
-    catalog = Catalog(shop.database, currency)
+    catalog = Catalog(shop.database, shop.clock, currency)
     entries = [
         entry("A-1", 329_000, 5, name='Monitor 27", "curved"', description="a, b; ü"),
         entry("B-2", 7, 0, name="=1+1", active=False),

@@ -4,12 +4,10 @@
 
 import hashlib
 import threading
-from collections import defaultdict
-from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from service.shop import Shop
+from service.shop import Shop, check_books
 
 from securedelivery.errors import Reason, Refusal
 from securedelivery.model import (
@@ -25,6 +23,7 @@ from securedelivery.model import (
 )
 from securedelivery.service.events import OrderChanged, RewardsChanged
 from securedelivery.service.orders import cursor_of, without_code
+from securedelivery.service.placement import MAX_LINES_TEXT
 from securedelivery.service.rewards import RewardRules
 from securedelivery.service.session import Session
 from securedelivery.store import audit
@@ -137,6 +136,34 @@ def test_an_order_fits_a_frame(shop: Shop) -> None:
     assert len(msgspec.json.encode(order)) < 45_000
 
 
+@pytest.mark.parametrize("note", ["\x01" * 500, "\U0001f4e6" * 500, "n" * 500])
+def test_an_order_with_the_longest_history_fits_a_frame(shop: Shop, note: str) -> None:
+    """100 lines as long as they may be, the longest address, and 50 of the longest notes."""
+    from service.shop import entry
+
+    for room in range(300, 0, -1):
+        products = [entry(f"{n:064}", 2**39, 10_000, name="\u2028" * (room // 3)) for n in range(100)]
+        names = msgspec.json.encode([(product.sku, product.name) for product in products])
+        if len(names) <= MAX_LINES_TEXT:
+            break
+    assert len(names) > MAX_LINES_TEXT - 1_000
+    shop.catalog.import_products(products)
+    longest = "longest" + "_" * 25
+    alice, agnes = shop.customer(longest), shop.customer("agent" + "_" * 27, Role.AGENT)
+    shop.customer("courier" + "_" * 25, Role.COURIER)
+    order = shop.place(alice, *((product.sku, 100) for product in products), address="\x01" * 500)
+    shop.bring_to("packed", 1, agnes, "", note)
+    for _ in range(25):
+        shop.advance(agnes, 1, "out_for_delivery", "courier" + "_" * 25, note)
+        shop.advance(agnes, 1, "packed", None, note)
+    order = shop.orders.get(alice, 1)
+    assert len(msgspec.json.encode(order)) <= 65_472 - 512
+    assert order.history[-1].note == note
+    assert len(order.history) > 4
+    assert len(msgspec.json.encode(order.history)) <= 18_000
+    assert len(order.lines) == 100
+
+
 @pytest.mark.parametrize("again", [{}, {"address": None}])
 def test_the_same_key_again_gives_the_same_order(shop: Shop, again: dict[str, object]) -> None:
     alice = shop.customer("alice")
@@ -149,16 +176,13 @@ def test_the_same_key_again_gives_the_same_order(shop: Shop, again: dict[str, ob
 
 
 def test_the_same_key_gives_the_order_as_it_is_now(shop: Shop) -> None:
-    alice = shop.customer("alice")
+    alice, _ = shop.customer("alice"), shop.customer("bob", Role.COURIER)
     shop.place(alice, GPU, key="k")
-    bob = shop.customer("bob", Role.COURIER)
-    shop.sql(f"UPDATE orders SET status = 'out_for_delivery', version = 4, courier_id = {bob.account_id}")
-    for entry, status in enumerate(("confirmed", "packed", "out_for_delivery"), start=1):
-        shop.sql(f"INSERT INTO order_history VALUES (1, {entry}, '{status}', '{timestamp(shop.clock())}', 2, 'note')")
+    shop.bring_to("out_for_delivery", 1, shop.customer("agnes", Role.AGENT), "bob", "note")
     order = shop.place(alice, GPU, key="k")
     assert (order.status, order.version, order.courier) == (OrderStatus.OUT_FOR_DELIVERY, 4, "bob")
     assert [entry.status for entry in order.history] == ["placed", "confirmed", "packed", "out_for_delivery"]
-    assert order.history[1] == HistoryEntry(OrderStatus.CONFIRMED, timestamp(shop.clock()), "bob", "note")
+    assert order.history[1] == HistoryEntry(OrderStatus.CONFIRMED, timestamp(shop.clock()), "agnes", "note")
 
 
 @pytest.mark.parametrize(
@@ -376,24 +400,6 @@ def together(call: object, count: int) -> list[object]:
     return outcomes
 
 
-def check_books(shop: Shop) -> None:
-    """The sums beside the ledger are its sums, what the lots hold is the balance, and the audit is whole."""
-    ledger: defaultdict[object, int] = defaultdict(int)
-    entries: defaultdict[object, list[object]] = defaultdict(list)
-    for account, entry, points in shop.sql("SELECT account_id, entry, points FROM points_ledger ORDER BY 1, 2"):
-        ledger[account] += points  # type: ignore[operator]
-        entries[account].append(entry)
-    lots = dict(shop.sql("SELECT account_id, sum(remaining) FROM points_lots GROUP BY 1"))
-    orders = dict(shop.sql("SELECT account_id, count(*) FROM orders GROUP BY 1"))
-    for account, points, count, newest in shop.sql("SELECT id, points, order_count, ledger_entries FROM accounts"):
-        assert points == ledger[account]
-        assert max(0, points) == lots.get(account, 0)  # type: ignore[call-overload]
-        assert count == orders.get(account, 0)
-        assert entries[account] == list(range(1, newest + 1))  # type: ignore[operator]
-    with shop.database.read() as tx:
-        assert audit.broken(tx) is None
-
-
 def test_who_may_see_an_order(shop: Shop) -> None:
     alice, bob = shop.customer("alice"), shop.customer("bob")
     courier, other = shop.customer("carl", Role.COURIER), shop.customer("cora", Role.COURIER)
@@ -455,9 +461,90 @@ def test_lists(shop: Shop) -> None:
     assert newest == shop.orders.get(agent, 6)
 
 
+def audited(shop: Shop) -> list[tuple[int | None, str, str | None, object]]:
+    """What was written of reading, oldest first."""
+    with shop.database.read() as tx:
+        rows = [row.entry for row in audit.everything(tx) if row.entry.action in ("order.viewed", "orders.listed")]
+    return [(row.actor, row.action, row.subject, msgspec.json.decode(str(row.detail))) for row in rows]
+
+
+def test_staff_that_looks_at_what_is_not_its_own_is_written_down(shop: Shop) -> None:
+    alice, carl = shop.customer("alice"), shop.customer("carl", Role.COURIER)
+    agnes, adam = shop.customer("agnes", Role.AGENT), shop.customer("adam", Role.ADMIN)
+    shop.place(alice, GPU)
+    shop.place(agnes, GPU)
+    shop.sql(f"UPDATE orders SET courier_id = {carl.account_id}")
+    shop.events.clear()
+    for session in (alice, carl):
+        shop.orders.get(session, 1)
+        shop.orders.list(session)
+    shop.orders.list(alice, account="alice")
+    shop.orders.get(agnes, 2)
+    shop.orders.list(agnes, account="agnes")
+    shop.orders.deliveries(carl)
+    for number in (3, 99):
+        with pytest.raises(Refusal):
+            shop.orders.get(adam, number)
+    with pytest.raises(Refusal):
+        shop.orders.list(adam, account="nobody")
+    assert audited(shop) == []
+    assert shop.orders.get(agnes, 1).account == "alice"
+    assert shop.orders.get(None, 2).account == "agnes"
+    shop.orders.list(agnes)
+    shop.orders.list(adam, account="alice", status=OrderStatus.PLACED)
+    shop.orders.list(None, account="agnes")
+    one, two = alice.account_id, agnes.account_id
+    assert audited(shop) == [
+        (agnes.account_id, "order.viewed", "order:1", {"account": one}),
+        (None, "order.viewed", "order:2", {"account": two, "by": "operator"}),
+        (agnes.account_id, "orders.listed", None, {"account": None}),
+        (adam.account_id, "orders.listed", None, {"account": one, "status": "placed"}),
+        (None, "orders.listed", None, {"account": two, "by": "operator"}),
+    ]
+    assert shop.events == []
+    check_books(shop)
+
+
+def test_what_the_operator_sees(shop: Shop) -> None:
+    alice = shop.customer("alice")
+    order = without_code(shop.place(alice, GPU))
+    assert shop.orders.get(None, 1) == order
+    assert shop.orders.list(None) == ([order], None)
+    assert shop.orders.list(None, account="alice", limit=1) == ([order], None)
+    with pytest.raises(Refusal) as caught:
+        shop.orders.get(None, 2)
+    assert caught.value.reason is Reason.NOT_FOUND
+
+
+def test_deliveries(shop: Shop) -> None:
+    alice, agnes = shop.customer("alice"), shop.customer("agnes", Role.AGENT)
+    carl, cora = shop.customer("carl", Role.COURIER), shop.customer("cora", Role.COURIER)
+    for status in ("placed", "packed", "out_for_delivery", "packed", "cancelled", "packed"):
+        order = shop.place(alice, ("CABLE-1", 1)).order
+        shop.bring_to(status, order, agnes, "carl")
+    for number in (2, 4):
+        shop.advance(agnes, number, "packed", "carl")
+    shop.advance(agnes, 6, "packed", "cora")
+    found: list[int] = []
+    after = None
+    while True:
+        items, after = shop.orders.deliveries(carl, after=after, limit=2)
+        found += [order.order for order in items]
+        if after is None:
+            break
+        assert after == cursor_of(items[-1])
+    assert found == [4, 3, 2]
+    (order,), _ = shop.orders.deliveries(cora)
+    assert order == shop.orders.get(cora, 6)
+    assert b"delivery_code" not in msgspec.json.encode(order)
+    assert shop.orders.deliveries(alice) == ([], None)
+    with pytest.raises(Refusal):
+        shop.orders.deliveries(carl, after="nonsense")
+
+
 def test_lists_of_others(shop: Shop) -> None:
     alice, agent = shop.customer("alice"), shop.customer("agnes", Role.AGENT)
-    for session, account in ((alice, "agnes"), (alice, "nobody"), (agent, "nobody")):
+    for session, account in ((alice, "agnes"), (alice, "nobody"), (agent, "nobody"), (None, "nobody")):
         with pytest.raises(Refusal) as caught:
             shop.orders.list(session, account=account)
         assert caught.value.reason is Reason.NOT_FOUND
@@ -480,13 +567,19 @@ def test_a_cursor_of_another_list(shop: Shop) -> None:
 
 
 def test_the_newest_fifty_of_a_history(shop: Shop) -> None:
-    alice = shop.customer("alice")
+    alice, agnes = shop.customer("alice"), shop.customer("agnes", Role.AGENT)
+    shop.customer("carl", Role.COURIER)
     shop.place(alice, GPU)
-    at = timestamp(datetime(2026, 4, 1, tzinfo=UTC))
-    values = ",".join(f"(1, {entry}, 'packed', '{at}', 1, '{entry}')" for entry in range(1, 61))
-    shop.sql(f"INSERT INTO order_history VALUES {values}")
+    shop.bring_to("packed", 1, agnes, "carl")
+    for number in range(30):
+        shop.advance(agnes, 1, "out_for_delivery", "carl", f"{number} out")
+        order = shop.advance(agnes, 1, "packed", None, f"{number} back")
     history = shop.orders.get(alice, 1).history
-    assert [entry.note for entry in history] == [str(number) for number in range(11, 61)]
+    assert history == order.history
+    assert [entry.note for entry in history] == [
+        f"{number} {way}" for number in range(5, 30) for way in ("out", "back")
+    ]
+    assert order.version == 63
 
 
 def test_a_fingerprint_is_for_ever(shop: Shop) -> None:

@@ -5,15 +5,14 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from service.shop import Shop, check_books
 
 from securedelivery import model
 from securedelivery.errors import Reason, Refusal
-from securedelivery.model import AccountId, NextTier, Role, timestamp
-from securedelivery.service.rewards import RewardRules, Tier, months_later, oldest_first, spendable, unspent
+from securedelivery.model import AccountId, NextTier, OrderId, PointsEntry, PointsReason, Role, Timestamp, timestamp
+from securedelivery.service.events import RewardsChanged
+from securedelivery.service.rewards import RewardRules, Tier, cursor_of, months_later
 from securedelivery.service.session import Session
-from securedelivery.store.rewards import LotRow
 
 RULES = RewardRules()
 
@@ -79,41 +78,6 @@ def test_points_expire_after_a_year() -> None:
     assert RULES.expiry(datetime(2028, 2, 29, 1, 2, 3, 4, tzinfo=UTC)) == "2029-02-28T01:02:03.000004Z"
 
 
-def lots(*each: tuple[int, int]) -> list[LotRow]:
-    """each: (year of expiry, remaining)"""
-    return [
-        LotRow(AccountId(1), entry, timestamp(datetime(year, 1, 1, tzinfo=UTC)), remaining)
-        for entry, (year, remaining) in enumerate(each, start=1)
-    ]
-
-
-NOW = timestamp(datetime(2027, 1, 1, tzinfo=UTC))
-
-
-def test_what_has_expired_cannot_be_spent_even_before_it_is_booked() -> None:
-    held = lots((2026, 5), (2027, 3), (2028, 10))
-    assert spendable(18, held, NOW) == 10
-    assert oldest_first(held, 10, NOW) == [(2, 10)]
-    assert spendable(-4, [], NOW) == 0
-
-
-@given(st.lists(st.integers(0, 20), max_size=8), st.data())
-def test_the_oldest_lots_pay(remaining: list[int], data: st.DataObject) -> None:
-    held = lots(*((2028 + number, points) for number, points in enumerate(remaining)))
-    wanted = data.draw(st.integers(0, sum(remaining)))
-    paid = dict(oldest_first(held, wanted, NOW))
-    assert sum(paid.values()) == wanted
-    assert all(0 < points <= remaining[index] for index, points in paid.items())
-    if paid:
-        assert all(paid.get(index, 0) == remaining[index] for index in range(max(paid)))
-
-
-@given(st.integers(0, 1000), st.integers(-1000, 1000))
-def test_a_debt_is_paid_from_what_is_earned(earned: int, balance: int) -> None:
-    """What remains of all lots is the balance, or nothing."""
-    assert max(0, balance) + unspent(earned, balance) == max(0, balance + earned)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -143,9 +107,75 @@ def test_rules_come_from_a_file() -> None:
     assert rules.earned(1000, 2) == 11
 
 
-def test_get(shop: object) -> None:
-    alice = shop.customer("alice")  # type: ignore[attr-defined]
-    assert shop.rewards.get(alice) == model.Rewards(0, "bronze", 0, NextTier("silver", 5))  # type: ignore[attr-defined]
+def test_get(shop: Shop) -> None:
+    alice = shop.customer("alice")
+    assert shop.rewards.get(alice) == model.Rewards(0, "bronze", 0, NextTier("silver", 5))
     with pytest.raises(Refusal) as refused:
-        shop.rewards.get(Session(AccountId(99), "nobody", Role.CUSTOMER))  # type: ignore[attr-defined]
+        shop.rewards.get(Session(AccountId(99), "nobody", Role.CUSTOMER))
     assert refused.value.reason is Reason.NOT_LOGGED_IN
+
+
+def test_history(shop: Shop) -> None:
+    shop.stock(("GPU-1", 60_000, 100))
+    alice, bob = shop.customer("alice"), shop.customer("bob")
+    assert shop.rewards.history(alice) == ([], None)
+    first = timestamp(shop.clock())
+    shop.place(alice, ("GPU-1", 1))
+    shop.place(bob, ("GPU-1", 1))
+    shop.clock.forward(days=1)
+    now = timestamp(shop.clock())
+    shop.place(alice, ("GPU-1", 1), redeem=100)
+    whole = [
+        PointsEntry(3, 595, PointsReason.EARNED, OrderId(3), now, Timestamp(now.replace("2026", "2027"))),
+        PointsEntry(2, -100, PointsReason.REDEEMED, OrderId(3), now, None),
+        PointsEntry(1, 600, PointsReason.EARNED, OrderId(1), first, Timestamp(first.replace("2026", "2027"))),
+    ]
+    assert shop.rewards.history(alice) == (whole, None)
+    page, after = shop.rewards.history(alice, limit=2)
+    assert (page, after) == (whole[:2], cursor_of(whole[1]))
+    assert shop.rewards.history(alice, after, 2) == (whole[2:], None)
+    assert shop.rewards.history(alice, limit=3) == (whole, None)
+    with pytest.raises(Refusal) as refused:
+        shop.rewards.history(alice, "bzox")  # a list of orders
+    assert refused.value.data == {"path": "/after"}
+
+
+def test_the_housekeeper_books_what_is_up(shop: Shop) -> None:
+    shop.stock(("GPU-1", 60_000, 100))
+    alice, bob = shop.customer("alice"), shop.customer("bob")
+    shop.place(alice, ("GPU-1", 1))
+    shop.clock.forward(days=30)
+    shop.place(alice, ("GPU-1", 2))
+    shop.place(bob, ("GPU-1", 1))
+    expire = lambda: shop.database.writer.call(shop.rewards.expire, None)
+    shop.clock.forward(days=334)
+    shop.events.clear()
+    assert expire() == 0
+    shop.clock.forward(days=1)  # to the microsecond
+    assert expire() == 1
+    assert shop.rewards.get(alice).points == 1200
+    assert shop.events == [RewardsChanged(alice.account_id, shop.rewards.get(alice))]
+    assert shop.rewards.history(alice)[0][0] == PointsEntry(
+        3, -600, PointsReason.EXPIRED, None, timestamp(shop.clock()), None
+    )
+    check_books(shop)
+    shop.clock.forward(days=30)
+    both = lambda tx, batches: [shop.rewards.expire(tx, batch) for batch in batches]
+    assert shop.database.writer.call(both, [None, None]) == [2, 0]
+    assert shop.rewards.get(alice).points == shop.rewards.get(bob).points == 0
+    assert shop.sql("SELECT * FROM points_lots") == []
+    check_books(shop)
+
+
+def test_so_many_accounts_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("securedelivery.service.rewards.ACCOUNTS_AT_ONCE", 2)
+    shop.stock(("GPU-1", 60_000, 100))
+    for name in ("alice", "bob", "cyd"):
+        session = shop.customer(name)
+        for _ in range(3):
+            shop.place(session, ("GPU-1", 1))
+            shop.clock.forward(seconds=1)
+    shop.clock.forward(days=366)
+    assert [shop.database.writer.call(shop.rewards.expire, None) for _ in range(3)] == [2, 1, 0]
+    assert shop.sql("SELECT DISTINCT points FROM accounts") == [(0,)]
+    check_books(shop)

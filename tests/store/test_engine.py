@@ -19,6 +19,7 @@ from securedelivery.store.engine import Database
 from securedelivery.store.products import ProductRow
 from securedelivery.store.schema import products as table
 from securedelivery.store.statements import Statement
+from securedelivery.store.vault import KeySource
 
 STOCK = Statement(select(table.c.stock).where(table.c.id == bindparam("number")))
 
@@ -44,7 +45,7 @@ def test_what_was_written_is_there_after_closing(url: str) -> None:
 def test_the_files_are_nobody_elses_to_read(database: Database) -> None:
     put(database, 1)
     files = list(database.path.parent.iterdir())
-    assert {file.name for file in files} == {"shop.db", "shop.db-wal", "shop.db-shm"}
+    assert {file.name for file in files} == {"shop.db", "shop.db-wal", "shop.db-shm", "shop.db.key"}
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
@@ -209,7 +210,7 @@ def test_a_migration_that_fails_leaves_nothing(url: str, monkeypatch: pytest.Mon
 
     upgrade = migrations.upgrade
 
-    def torn(connection: object) -> None:
+    def torn(connection: object, vault: object, lock: object) -> None:
         connection.exec_driver_sql("CREATE TABLE half (done)")  # type: ignore[attr-defined]
         connection.exec_driver_sql("no SQL")  # type: ignore[attr-defined]
 
@@ -218,6 +219,54 @@ def test_a_migration_that_fails_leaves_nothing(url: str, monkeypatch: pytest.Mon
         Database.open(url)
     monkeypatch.setattr(migrations, "upgrade", upgrade)
     Database.open(url).close()
+
+
+def test_whoever_has_made_the_key_is_told(url: str, tmp_path: Path) -> None:
+    with Database.open(url) as database:
+        assert database.new_key == tmp_path / "shop.db.key"
+    with Database.open(url) as database:
+        assert database.new_key is None
+    keys = KeySource(tmp_path / "elsewhere")
+    with Database.open(f"sqlite:///{tmp_path}/other.db", keys=keys) as database:
+        assert database.new_key == tmp_path / "elsewhere"
+    keys = KeySource(tmp_path / "unused", "a word that only the operator knows")
+    with Database.open(f"sqlite:///{tmp_path}/third.db", keys=keys) as database:
+        assert database.new_key is None
+    assert not (tmp_path / "unused").exists()
+
+
+def test_a_database_without_its_key_says_what_that_means(url: str, tmp_path: Path) -> None:
+    Database.open(url).close()
+    (tmp_path / "shop.db.key").unlink()
+    with pytest.raises(
+        StoreError, match=r"the key of this database, .*shop\.db\.key, is missing; .* ever be read again"
+    ):
+        Database.open(url)
+    assert not (tmp_path / "shop.db.key").exists()
+
+
+def test_a_database_that_has_lost_the_row_of_its_key(url: str, tmp_path: Path) -> None:
+    Database.open(url).close()
+    with sqlite3.connect(tmp_path / "shop.db") as connection:
+        connection.execute("DELETE FROM vault")
+    connection.close()
+    with pytest.raises(StoreError, match="the database has lost what tells its key from others; restore a backup"):
+        Database.open(url)
+
+
+def test_an_open_database_that_does_nothing_can_be_told_from_a_closed_one(url: str, tmp_path: Path) -> None:
+    """By SQLite's lock: nobody can take the file out of WAL mode, which restore() asks for."""
+
+    def leave_wal_mode() -> str:
+        other = sqlite3.connect(tmp_path / "shop.db", timeout=0, isolation_level=None)
+        try:
+            return str(other.execute("PRAGMA journal_mode=DELETE").fetchone()[0])
+        finally:
+            other.close()
+
+    with Database.open(url), pytest.raises(sqlite3.OperationalError, match="database is locked"):
+        leave_wal_mode()
+    assert leave_wal_mode() == "delete"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody with fewer rights")

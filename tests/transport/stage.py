@@ -14,7 +14,7 @@ from transport.driver import PATIENCE, Client, context_of, dial
 
 from securedelivery.errors import Reason, Refusal
 from securedelivery.protocol.jsonrpc import Request
-from securedelivery.transport.dispatch import Caller, Lane, Outcome, SessionChange
+from securedelivery.transport.dispatch import Caller, Ending, Lane, Outcome, SessionChange
 from securedelivery.transport.io import IOThread
 from securedelivery.transport.peer import Peer
 from securedelivery.transport.server import Limits, Server
@@ -63,6 +63,8 @@ class Puppet:
         self.effects: list[str] = []
         self.incidents: list[str] = []
         self.gate = threading.Event()
+        self.standing: dict[int, SessionChange | Ending | Exception] = {}
+        """What a review of an account finds, where that is not what it was."""
         self._writes: queue.SimpleQueue[Callable[[Outcome], None]] = queue.SimpleQueue()
 
     def lane(self, method: str) -> Lane:
@@ -104,6 +106,13 @@ class Puppet:
             self._note(request)
         else:
             done(self.answer(caller, request))
+
+    def review(self, caller: Caller) -> SessionChange | Ending:
+        self.effects.append("review")
+        found = self.standing.get(caller.session, SessionChange(None, caller.session, caller.session))
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def incident(self, error: BaseException, doing: str) -> Refusal:
         self.incidents.append(f"{doing}: {error!r}")

@@ -8,6 +8,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from securedelivery.store.schema import HEAD
+from securedelivery.store.vault import Lock, Vault
 
 
 def _config() -> Config:
@@ -26,8 +27,11 @@ def knows(revision: str) -> bool:
     return any(found.revision == revision for found in script().walk_revisions())
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the schema to HEAD, in the transaction that the connection has begun."""
+def upgrade(connection: Connection, vault: Vault, lock: Lock) -> None:
+    """Bring the schema to HEAD, in the transaction that the connection has begun.
+
+    vault, lock: a new key and its row, for a database that has none yet.
+    """
     config = _config()
-    config.attributes["connection"] = connection
+    config.attributes.update(connection=connection, vault=vault, lock=lock)
     command.upgrade(config, HEAD)
