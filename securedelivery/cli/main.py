@@ -3,90 +3,36 @@
 A command's module is imported when the command is used, or its help: `securedelivery --help` costs Typer and this file.
 """
 
-from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from securedelivery import __version__
-from securedelivery.cli import failures, options, terminal
-from securedelivery.errors import ConfigurationError
+from securedelivery.cli import failures, lazy, options, terminal
+from securedelivery.cli.lazy import Entry
 
 __all__ = ["run"]
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    """target: `module:name` of a function or a Typer app in securedelivery.cli.
-
-    group: whether the app is a group of that name, else it has the command itself. server: needs the server extra.
-    """
-
-    target: str
-    summary: str
-    group: bool = True
-    server: bool = False
-
-
 _COMMANDS = {
-    "profile": _Entry("profile:app", "Where the service is, and as whom you come."),
-    "account": _Entry("account:app", "Your account."),
-    "catalog": _Entry("catalog:app", "What there is to order.", group=False),
-    "order": _Entry("order:app", "Place orders and see them."),
-    "info": _Entry("shop:app", "The service and its limits.", group=False),
-    "ping": _Entry("shop:app", "Try the connection.", group=False),
-    "serve": _Entry("operators:server", "For operators: run the server.", group=False, server=True),
-    "admin": _Entry("operators:admin", "For operators: accounts and catalog.", server=True),
+    "profile": Entry("profile:app", "Where the service is, and as whom you come."),
+    "account": Entry("account:app", "Your account."),
+    "catalog": Entry("catalog:app", "What there is to order.", group=False),
+    "order": Entry("order:app", "Place orders, see and change them."),
+    "rewards": Entry("rewards:app", "Your points and your tier.", group=False),
+    "chat": Entry("chat:app", "Ask the shop, and read its answers.", group=False),
+    "shop": Entry("menu:app", "All of that in a menu, for a start.", group=False),
+    "deliveries": Entry("deliveries:app", "For couriers: the orders to deliver."),
+    "support": Entry("support:app", "For agents: the customers' questions."),
+    "info": Entry("shop:app", "The service and its limits.", group=False),
+    "ping": Entry("shop:app", "Try the connection.", group=False),
+    "serve": Entry("operators:server", "For operators: run the server.", group=False, server=True),
+    "admin": Entry("operators:admin", "For operators: the shop's database.", server=True),
+    "doctor": Entry("doctor:app", "For operators: find out what is wrong.", group=False, server=True),
 }
 
-
-class _LazyGroup(TyperGroup):
-    """Its commands are stubs with a summary, until one is wanted."""
-
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        for name, entry in _COMMANDS.items():
-            self.commands[name] = TyperCommand(name, help=entry.summary)
-
-    def get_command(self, _ctx: Any, cmd_name: str) -> Any:
-        entry = _COMMANDS.get(cmd_name)
-        if entry is None:
-            return None
-        try:
-            return _load(cmd_name, entry)
-        except ModuleNotFoundError as error:
-            if not entry.server or (error.name or "").startswith("securedelivery"):
-                raise
-            raise ConfigurationError(
-                cmd_name,
-                f"the server's part is not installed here ({error.name} is missing)",
-                "pip install 'securedelivery[server]'",
-            ) from error
-
-    def format_commands(self, _ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in _COMMANDS.items()])
-
-
-def _load(name: str, entry: _Entry) -> Any:
-    module, _, attribute = entry.target.partition(":")
-    target = getattr(import_module(f"securedelivery.cli.{module}"), attribute)
-    parent = typer.Typer(add_completion=False, rich_markup_mode=None)
-    if not isinstance(target, typer.Typer):
-        parent.command(name)(target)
-        return typer.main.get_command(parent)
-    if entry.group:
-        parent.add_typer(target, name=name, help=entry.summary)
-    else:
-        parent.add_typer(target)
-    group = typer.main.get_command(parent)
-    assert isinstance(group, TyperGroup)
-    return group.commands[name]
-
-
 _app = typer.Typer(
-    cls=_LazyGroup,
+    cls=lazy.group(_COMMANDS),
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from securedelivery.client import Client, Profile
     from securedelivery.client.profile import Found
 
-__all__ = ["Advised", "Service"]
+__all__ = ["Advised", "Service", "advising", "ask", "password"]
 
 TIMEOUT_SECONDS = 30.0
 USER = "SECUREDELIVERY_USER"
 PASSWORD = "SECUREDELIVERY_PASSWORD"  # noqa: S105 -- the name of a variable
+TERMINAL = Path("/dev/tty")
 
 
 class Advised(Refusal):
@@ -26,6 +27,17 @@ class Advised(Refusal):
     def __init__(self, refusal: Refusal, message: str, hint: str) -> None:
         super().__init__(refusal.reason, message, **refusal.data)
         self.hint = hint
+
+
+@contextlib.contextmanager
+def advising(hints: Mapping[Reason, str]) -> Iterator[None]:
+    """What is refused within, with the command's own hints."""
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.reason not in hints:
+            raise
+        raise Advised(refusal, refusal.message, hints[refusal.reason]) from refusal
 
 
 class Service:
@@ -39,6 +51,7 @@ class Service:
         self._user = user or os.environ.get(USER) or None
         self._timeout_seconds = TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
         self._client: Client | None = None
+        self._password: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -86,8 +99,13 @@ class Service:
             return self._by_certificate()
         user = self._require_user()
         client = self.client()  # first: where the server wants a certificate, a password is of no use
-        client.login(user, password(f"Password for {user}: "))
+        self._password = password(f"Password for {user}: ")
+        client.login(user, self._password)
         return client
+
+    def present_password(self) -> str:
+        """For what the service wants it once more: that of this login, else it is asked for."""
+        return password("The account's password: ") if self._password is None else self._password
 
     def _by_certificate(self) -> "Client":
         client = self.client()
@@ -118,22 +136,35 @@ class Service:
         return self._user
 
 
-def password(question: str, *, twice: bool = False) -> str:
+def password(question: str, *, twice: bool = False, variable: str = PASSWORD) -> str:
     """SECUREDELIVERY_PASSWORD, or asked on the terminal. Raises ConfigurationError where there is neither."""
-    given = os.environ.get(PASSWORD)
+    given = os.environ.get(variable)
     if given is not None:
         return given
     import getpass
 
     if not _has_terminal():
-        raise ConfigurationError("password", "there is no terminal to ask for it", f"set {PASSWORD}")
+        raise ConfigurationError("password", "there is no terminal to ask for it", f"set {variable}")
     word = getpass.getpass(question)
     if twice and getpass.getpass("The same again: ") != word:
         raise ConfigurationError("password", "the two were not the same", "try again")
     return word
 
 
+def ask(question: str) -> str | None:
+    """A line from the terminal, whatever stdin and stdout are; None without a terminal. Raises EOFError."""
+    if not _has_terminal():
+        return None
+    with TERMINAL.open("w") as shown, TERMINAL.open() as typed:
+        shown.write(question)
+        shown.flush()
+        line = typed.readline()
+    if not line:
+        raise EOFError
+    return line.strip()
+
+
 def _has_terminal() -> bool:
-    with contextlib.suppress(OSError), Path("/dev/tty").open("rb"):
+    with contextlib.suppress(OSError), TERMINAL.open("rb"):
         return True
     return False

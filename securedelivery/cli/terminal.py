@@ -26,6 +26,7 @@ __all__ = [
     "fields",
     "flush",
     "json",
+    "json_text",
     "line",
     "note",
     "note_lines",
@@ -74,8 +75,13 @@ def document(text: str) -> None:
 
 def json(value: object) -> None:
     """A structure of the protocol. Where not every character can be written, those beyond ASCII are escapes."""
-    text = escape_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-    _write((text if codecs.lookup(sys.stdout.encoding).name == "utf-8" else ascii_json(text)) + "\n")
+    text = json_text(value)
+    _write(text if codecs.lookup(sys.stdout.encoding).name == "utf-8" else ascii_json(text))
+
+
+def json_text(value: object) -> str:
+    """The same as a text with its line end."""
+    return escape_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()) + "\n"
 
 
 def note(text: str) -> None:

@@ -10,7 +10,8 @@
             print(order.order, order.status)
 
 Client      its calls return the structs of securedelivery.model and securedelivery.api.messages. Any thread may call;
-            calls that are safe to repeat (reads, order.place by its key) are repeated on a new connection.
+            calls that are safe to repeat (reads, order.place and chat.send by their keys, changes that set what is to
+            be) are repeated on a new connection.
 Profile     where the service is, whom to trust, as whom to come; Profile.load() reads flags, environment and file.
 
 Notifications come to `on_notification` on the reader thread, or are iterated: client.notifications(timeout_seconds).

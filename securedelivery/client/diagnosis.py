@@ -66,7 +66,10 @@ _SLUGS = {
     ),
     "protocol_error": ("the server says that the protocol was broken", "update securedelivery on both sides"),
     "draining": ("the server is stopping", "try again in a moment"),
-    "credentials_changed": ("the account's password was changed", "log in with the new one"),
+    "credentials_changed": (
+        "the account's password or its right to log in was changed",
+        "log in again; if that is refused, ask the operator",
+    ),
     "account_deleted": ("the account has been deleted", "create another: securedelivery account create"),
     "session_expired": ("the connection had lived as long as one may", "connect again"),
     "idle": ("nothing was said for too long", "connect again"),

@@ -8,19 +8,29 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from securedelivery.api.messages import Draining
+from securedelivery.api.messages import Draining, Typing
 from securedelivery.errors import RemoteProtocolError
-from securedelivery.model import Order, Rewards
+from securedelivery.model import Conversation, Message, Order, Rewards
 
 __all__ = ["Gap", "Inbox", "Notification", "decode"]
 
 MAX_QUEUED = 1_024  # a program that does not iterate keeps the newest, and not all of them for ever
 
-_TYPES: dict[str, Any] = {"order.changed": Order, "rewards.changed": Rewards, "system.draining": Draining}
+_TYPES: dict[str, Any] = {
+    "order.changed": Order,
+    "rewards.changed": Rewards,
+    "chat.message": Message,
+    "chat.conversation": Conversation,
+    "chat.typing": Typing,
+    "system.draining": Draining,
+}
 
 
 class Notification(msgspec.Struct, frozen=True):
-    """params: an Order for order.changed, Rewards for rewards.changed, Draining; else what JSON makes of it."""
+    """params: Order for order.changed, Rewards, Message, Conversation, Typing, Draining; else what JSON makes of it.
+
+    None where the server sent what does not fit.
+    """
 
     method: str
     params: Any

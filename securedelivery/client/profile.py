@@ -4,10 +4,8 @@ Each setting is looked for in this order: the caller's (flags), the environment,
 ca.crt, client.crt, client.key and crl.pem, the default. An empty value says "none" and ends the search.
 """
 
-import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
+from securedelivery.client.private_file import replace_private
 from securedelivery.errors import ConfigurationError
 
 __all__ = ["ENVIRONMENT", "Found", "Profile", "StoredProfile", "default_file", "split_server"]
@@ -76,17 +75,7 @@ class StoredProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}\n")
         try:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, temporary = tempfile.mkstemp(prefix=".profile-", dir=file.parent)  # 0600, never through a link
-            try:
-                with open(descriptor, "w", encoding="utf-8") as stream:  # noqa: PTH123 -- it is a descriptor
-                    stream.writelines(lines)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                Path(temporary).replace(file)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    Path(temporary).unlink()
-                raise
+            replace_private(file, "".join(lines))
         except OSError as error:
             raise ConfigurationError(
                 str(file), f"cannot be written ({error.strerror})", "give this user the right to write there"

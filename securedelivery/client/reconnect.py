@@ -18,13 +18,13 @@ from securedelivery.client.notifications import Gap, Inbox, Notification, decode
 from securedelivery.client.profile import Profile
 from securedelivery.errors import ConnectionFailure, RemoteProtocolError
 
-__all__ = ["HANDSHAKE_SECONDS", "Link", "Login"]
+__all__ = ["HANDSHAKE_SECONDS", "Ask", "Link"]
 
 HANDSHAKE_SECONDS = 10.0  # the server gives no more (docs/protocol.md, section 4)
 PAUSES_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)  # then 4 s again and again: a restart takes a few seconds
 
-Login = Callable[[Connection, Deadline], Raw]
-"""Logs a connection in, by a call on it; returns and raises what the call does."""
+Ask = Callable[[Connection, Deadline], Raw]
+"""One or more calls on a connection; returns the answer, and raises what the calls do."""
 
 
 class Link:
@@ -45,7 +45,7 @@ class Link:
         self.inbox = Inbox()
         self._opening = threading.Lock()  # one thread at a time makes the new connection
         self._connection: Connection | None = None
-        self._login: Login | None = None
+        self._login: Ask | None = None
         self._closed = threading.Event()
 
     @property
@@ -62,7 +62,12 @@ class Link:
         """Whether there was a connection, and it has ended."""
         return self._connection is not None and self._connection.failure is not None
 
-    def remember(self, login: Login | None) -> None:
+    @property
+    def remembered(self) -> Ask | None:
+        """How the next connection will be logged in."""
+        return self._login
+
+    def remember(self, login: Ask | None) -> None:
         """How to log in on the next connection; None for not at all."""
         self._login = login
 
@@ -91,12 +96,8 @@ class Link:
             former.close()  # joins its reader, which is at its end
         return connection
 
-    def call(self, method: str, params: object, deadline: Deadline, *, repeat: bool) -> Raw:
-        """Ask, on a new connection where the present one has ended. repeat: the call may be made more than once."""
-        return self.run(lambda connection: connection.call(method, params, deadline), deadline, repeat=repeat)
-
-    def run(self, ask: Callable[[Connection], Raw], deadline: Deadline, *, repeat: bool) -> Raw:
-        """ask: one or more calls on the connection that it gets, repeated together."""
+    def run(self, ask: Ask, deadline: Deadline, *, repeat: bool) -> Raw:
+        """Ask, on a new connection where the present one has ended. repeat: it may be asked more than once."""
         attempt = 0
         while True:
             was_up = self._connection is not None
@@ -104,7 +105,7 @@ class Link:
             try:
                 connection = self.ready(deadline)
                 sent = True
-                return ask(connection)
+                return ask(connection, deadline)
             except ConnectionFailure as failure:
                 # A first connection is not waited for. One that is needed again is, as nothing has been sent yet.
                 again = (repeat if sent else was_up) and failure.temporary
@@ -114,13 +115,17 @@ class Link:
             attempt += 1
             self._closed.wait(pause)
 
-    def close(self) -> None:
-        """End the connection properly and join its thread. From any thread, more than once."""
-        self._closed.set()
+    def drop(self) -> None:
+        """End the connection properly; the next call makes a new one."""
         with self._opening:
             connection = self._connection
         if connection is not None:
             connection.close()
+
+    def close(self) -> None:
+        """End the connection properly and join its thread. From any thread, more than once."""
+        self._closed.set()
+        self.drop()
         self.inbox.wake()
 
     def _notified(self, method: str, params: Raw) -> None:

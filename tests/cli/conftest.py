@@ -1,5 +1,6 @@
 """`securedelivery` as people run it: a process, an empty home folder, a real server."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from certificate_authority import CertificateAuthority
 from end_to_end.server_process import ServerProcess
+
+from securedelivery.client import Client, Profile
 
 SECONDS = 60.0
 
@@ -77,6 +80,8 @@ class Shop:
     folder: Path
     required: str
     optional: str
+    server: ServerProcess
+    """The one that requires certificates."""
 
     def certificate(self, name: str) -> Path:
         """NAME.crt, with NAME.key beside it."""
@@ -84,6 +89,16 @@ class Shop:
         if not path.exists():
             self.ca.client(name).write(path, path.with_suffix(".key"))
         return path
+
+    @contextlib.contextmanager
+    def enter(self, name: str, role: str) -> Iterator[Client]:
+        """Somebody of the staff, logged in at the server that requires certificates; an account is made."""
+        self.server.admin("account", "create", name, "--role", role, "--if-missing")
+        certificate = self.certificate(name)
+        profile = Profile(self.required, self.folder / "ca.crt", certificate, certificate.with_suffix(".key"))
+        with Client(profile) as client:
+            client.login_certificate()
+            yield client
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +113,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         _server(folder / "optional", certs, "optional") as optional,
     ):
         addresses = [f"{host}:{port}" for host, port in (required.address, optional.address)]
-        yield Shop(ca, certs, *addresses)
+        yield Shop(ca, certs, *addresses, required)
 
 
 def _server(folder: Path, certs: Path, policy: str) -> ServerProcess:
@@ -121,6 +136,42 @@ def customer(shell: Shell, shop: Shop) -> Callable[[str], Shell]:
         return shell
 
     return make
+
+
+Person = Callable[..., Shell]
+
+
+@pytest.fixture
+def person(tmp_path: Path, shop: Shop) -> Person:
+    """Somebody's computer, with the profile of an account that there is. role: None for a customer."""
+
+    def make(name: str, role: str | None = None, *, address: str = "1 Main Street") -> Shell:
+        home = tmp_path / name
+        home.mkdir()
+        profile = {
+            "SECUREDELIVERY_SERVER": shop.required,
+            "SECUREDELIVERY_CA": str(shop.folder / "ca.crt"),
+            "SECUREDELIVERY_CERT": str(shop.certificate(name)),
+        }
+        shell = Shell(home, clean_environment(home) | profile)
+        if role is None:
+            assert shell("account", "create", "--address", address).code == 0
+        else:
+            shop.server.admin("account", "create", name, "--role", role)
+        return shell
+
+    return make
+
+
+def said(done: Done, **replaced: str) -> tuple[str, str, int]:
+    """stdout, stderr, exit code, each NAME in the place of what is given for it."""
+    changes = {this: name.upper() for name, this in replaced.items()}
+    return settled(done.stdout, changes), settled(done.stderr, changes), done.code
+
+
+def fails(message: str, hint: str, code: int) -> tuple[str, str, int]:
+    """What said() gives of a command that fails."""
+    return "", f"error: {message}\nhint: {hint}\n", code
 
 
 def settled(text: str, replaced: Mapping[str, str]) -> str:

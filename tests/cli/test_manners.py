@@ -213,7 +213,7 @@ def test_an_order_is_sent_again_by_itself(shell: Shell, shop: Shop) -> None:
             "--cert", str(shop.certificate("alice")),
         )  # fmt: skip
     assert done.code == 0
-    assert done.stdout.startswith("Order    7\n")
+    assert done.stdout.startswith("Order     7\n")
     assert keys[0] == keys[1]
 
 
@@ -404,6 +404,10 @@ def test_without_the_servers_part(shell: Shell, tmp_path: Path, command: str) ->
     [
         (["--help"], {"cryptography", "ssl", "rich", "pydantic", "platformdirs", "sqlalchemy", "structlog", "asyncio"}),
         (["order", "list"], {"rich", "sqlalchemy", "alembic", "argon2", "structlog", "securedelivery.service"}),
+        (["rewards"], {"rich", "sqlalchemy", "structlog", "securedelivery.service", "securedelivery.cli.order"}),
+        (["order", "--help"], {"cryptography", "ssl", "rich", "securedelivery.cli.tracking"}),
+        (["support", "--help"], {"cryptography", "ssl", "rich", "securedelivery.cli.chat"}),
+        (["account", "export", "--help"], {"cryptography", "ssl", "rich", "securedelivery.client.connection"}),
         (["profile", "show"], {"cryptography", "ssl", "rich", "sqlalchemy"}),
     ],
 )

@@ -25,12 +25,43 @@ def database(shell: Shell) -> str:
     (shell.home / "parts.csv").write_text(ROWS)
     done = shell("admin", "catalog", "import", "parts.csv", "--database", "sqlite:///shop.db")
     assert (done.stdout, done.code) == ("2 added, 0 changed, 0 as they were\n", 0)
-    assert done.stderr == f"made the database {shell.home}/shop.db\n"
+    assert done.stderr == (
+        f"made the database {shell.home}/shop.db\n"
+        f"made its key {shell.home}/shop.db.key: copy it to a safe place apart from the backups:"
+        " without it nobody can read names, addresses and chat again\n"
+    )
     return "sqlite:///shop.db"
 
 
 def test_the_database_is_its_owners_alone(shell: Shell, database: str) -> None:
+    assert {file.name for file in shell.home.iterdir()} == {"parts.csv", "shop.db", "shop.db.key"}
     assert stat.S_IMODE((shell.home / "shop.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE((shell.home / "shop.db.key").stat().st_mode) == 0o600
+
+
+def test_a_command_that_needs_a_database_makes_none(shell: Shell) -> None:
+    for command in (
+        ("account", "list"), ("account", "show", "a"), ("account", "set-role", "a", "agent"),
+        ("account", "disable", "a"), ("account", "require-certificate", "a"), ("account", "reset-password", "a"),
+        ("order", "list"), ("order", "show", "1"), ("order", "advance", "1", "packed"), ("audit", "list"),
+        ("audit", "verify"), ("audit", "export"), ("catalog", "list"), ("catalog", "export"), ("backup", "copy.db"),
+    ):  # fmt: skip
+        done = shell("admin", *command, "--database", "sqlite:///none.db")
+        assert (done.stdout, done.code) == ("", 1)
+        assert done.stderr.startswith(f"error: there is no database {shell.home}/none.db; check --database")
+    assert list(shell.home.iterdir()) == []
+
+
+def test_a_missing_key_is_said_loudly(shell: Shell, database: str) -> None:
+    (shell.home / "shop.db.key").unlink()
+    for command in (("admin", "account", "list"), ("serve", "--listen", "127.0.0.1:0")):
+        done = shell(*command, "--database", database)
+        assert (done.stdout, done.code) == ("", 1)
+        assert done.stderr == (
+            f"error: the key of this database, {shell.home}/shop.db.key, is missing; without the right one no name,"
+            " address, note or message in it can ever be read again: put it back from where you keep your copy, or name"
+            " it as database.key_file\n"
+        )
 
 
 def test_an_import_again_changes_nothing(shell: Shell, database: str) -> None:
@@ -142,7 +173,6 @@ def test_a_password_comes_from_a_file(shell: Shell, database: str) -> None:
         (("admin", "catalog", "import", "none.csv"), 2, "error: none.csv: "),
         (("serve", "--listen", "here"), 2, "error: server.listen: 'here' is not HOST:PORT\nhint: "),
         (("serve", "--config", "none.toml"), 2, "error: none.toml: there is no such file\nhint: "),
-        (("serve", "--certs", "none"), 2, "error: none/server.crt: there is no such file\nhint: run ./gen_certs.sh"),
         (("serve", "--database", "mysql://x"), 1, "error: "),
     ],
 )
@@ -151,6 +181,22 @@ def test_what_is_wrong_is_said_in_two_lines(shell: Shell, arguments: tuple[str, 
     assert (done.stdout, done.code) == ("", code)
     assert done.stderr.startswith(error)
     assert len(done.stderr.splitlines()) <= 2
+
+
+def test_missing_certificates_are_named(shell: Shell, database: str) -> None:
+    done = shell("serve", "--certs", "none", "--database", database)
+    assert (done.stdout, done.code) == ("", 2)
+    assert done.stderr == (
+        "error: none/server.crt: there is no such file\nhint: run ./gen_certs.sh, or name the right file\n"
+    )
+
+
+def test_the_first_start_says_loudly_that_it_has_made_a_key(shell: Shell) -> None:
+    done = shell("serve", "--certs", "none", SECUREDELIVERY_LOG_FORMAT="json")
+    first = json.loads(done.stderr.splitlines()[0])
+    assert (first["level"], first["event"]) == ("warning", "! made the key of the database")
+    assert first["file"] == str(shell.home / "securedelivery.db.key")
+    assert "without it nobody can read names, addresses and chat again" in first["hint"]
 
 
 def test_a_port_that_is_in_use_is_named(shell: Shell, shop: Shop) -> None:

@@ -7,18 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli.conftest import Done, Shell, Shop, settled
+from cli.conftest import Shell, Shop, fails, said
 
 Customer = Callable[[str], Shell]
-
-
-def said(done: Done, **replaced: str) -> tuple[str, str, int]:
-    changes = {this: name.upper() for name, this in replaced.items()}
-    return settled(done.stdout, changes), settled(done.stderr, changes), done.code
-
-
-def fails(message: str, hint: str, code: int) -> tuple[str, str, int]:
-    return "", f"error: {message}\nhint: {hint}\n", code
 
 
 # The first hour of a customer
@@ -60,6 +51,7 @@ def test_from_nothing_to_an_order(shell: Shell, shop: Shop) -> None:
             "Address      1 Main Street\n"
             "Certificate  spiffe://shop.test/account/zoe\n"
             "Password     -\n"
+            "Mail         receipts, summaries, missed chat\n"
             "Orders       0\n"
             "Points       0\n"
             "Tier         bronze\n"
@@ -131,7 +123,7 @@ def bob(customer: Customer) -> Shell:
         ("order place GPU-1:4", "GPU-1: 3 left", "order at most 3: GPU-1:3"),
         ("order place NO-1", "there is no product NO-1", "securedelivery catalog"),
         ("order place OLD-1", "there is no product OLD-1", "securedelivery catalog"),
-        ("order place CPU-1 --redeem 5", "0 points to redeem", "see what there is: securedelivery account show"),
+        ("order place CPU-1 --redeem 5", "0 points to redeem", "see what there is: securedelivery rewards"),
         ("order show 999", "there is no order 999", "securedelivery order list"),
         (
             "account create another",
@@ -149,7 +141,7 @@ def test_no_address_anywhere(customer: Customer) -> None:
     shell("account", "create")
     assert said(shell("order", "place", "CPU-1")) == fails(
         "where to? neither this call nor the account has an address",
-        "give one with --address, or keep one in the account",
+        "give one with --address, or keep one: securedelivery account update --address TEXT",
         1,
     )
 
@@ -202,7 +194,7 @@ def test_values_that_cannot_be(shell: Shell, command: str) -> None:
     assert "\nhint: securedelivery " in done.stderr
 
 
-@pytest.mark.parametrize("command", ["", "order", "account", "profile"])
+@pytest.mark.parametrize("command", ["", "order", "account", "profile", "deliveries", "support"])
 def test_nothing_more_said_is_help_and_an_error(shell: Shell, command: str) -> None:
     done = shell(*command.split())
     assert (done.stdout, done.code) == ("", 2)
@@ -377,8 +369,11 @@ def test_version(shell: Shell) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "", "profile set", "profile show", "account create", "account show", "catalog", "order place", "order list",
-        "order show", "info", "ping", "serve", "admin account create", "admin catalog import",
+        "", "profile set", "profile show", "account create", "account show", "account update", "account password",
+        "account bind", "account export", "account delete", "catalog", "order place", "order list", "order show",
+        "order update", "order cancel", "rewards", "deliveries list", "deliveries out", "deliveries failed",
+        "deliveries confirm", "support queue", "support claim", "support release", "support resolve",
+        "support transfer", "info", "ping", "serve", "admin account create", "admin catalog import",
     ],
 )  # fmt: skip
 def test_help_has_examples(shell: Shell, command: str) -> None:

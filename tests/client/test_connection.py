@@ -8,6 +8,7 @@ import pytest
 from client.conftest import Connect
 from client.scripted_server import Customer, Listener, TlsFailure
 
+from securedelivery.api.messages import Typing
 from securedelivery.client import Client, Notification
 from securedelivery.client import connection as connection_module
 from securedelivery.errors import (
@@ -19,7 +20,7 @@ from securedelivery.errors import (
     RemoteProtocolError,
     UnknownRefusal,
 )
-from securedelivery.model import Order
+from securedelivery.model import ConversationId, Order
 from securedelivery.protocol.connection import CloseReceived, Truncated
 from securedelivery.protocol.frames import FrameKind, pad
 
@@ -209,7 +210,7 @@ def test_notifications_in_the_order_of_arrival(scripted: Scripted, connect: Conn
     assert isinstance(first, Notification)
     assert isinstance(first.params, Order)
     assert second.params.seconds == 5
-    assert third.params == {"conversation": 1, "sender": "sam"}
+    assert third.params == Typing(ConversationId(1), "sam")
     assert fourth.params is None
 
 

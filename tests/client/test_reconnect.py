@@ -285,7 +285,7 @@ def test_who_does_not_iterate_keeps_the_newest(scripted: Scripted, connect: Conn
     def script(customer: Customer) -> None:
         customer.greet()
         for number in range(2_000):
-            customer.notify("chat.typing", {"conversation": number})
+            customer.notify("chat.typing", {"conversation": number, "sender": "sam"})
         customer.serve()
 
     client = connect(scripted(script).server)
@@ -293,7 +293,7 @@ def test_who_does_not_iterate_keeps_the_newest(scripted: Scripted, connect: Conn
     heard = list(client.notifications(0))
     assert len(heard) == 1_024
     assert isinstance(heard[0], Gap)
-    assert [one.params["conversation"] for one in heard[1:]] == list(range(2_000 - 1_023, 2_000))
+    assert [one.params.conversation for one in heard[1:]] == list(range(2_000 - 1_023, 2_000))
 
 
 def test_pages_are_followed(scripted: Scripted, connect: Connect) -> None:
@@ -301,8 +301,8 @@ def test_pages_are_followed(scripted: Scripted, connect: Connect) -> None:
         customer.greet()
         for following in ("a", "b", None):
             request_id, params = customer.request("order.list")
-            customer.answer(request_id, {"items": [ORDER], "next": following})
             asked.append(params["after"])
+            customer.answer(request_id, {"items": [ORDER], "next": following})
         customer.serve()
 
     asked: list[str | None] = []
