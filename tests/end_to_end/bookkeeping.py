@@ -32,11 +32,29 @@ _FAULTS = {
         FROM accounts a LEFT JOIN orders o ON o.account_id = a.id AND o.status NOT IN ('cancelled', 'returned')
         GROUP BY a.id HAVING a.order_count <> count(o.id)""",
     "points of an order that are not the ledger's": """
-        SELECT o.id, o.points_earned, o.points_redeemed, l.earned, l.redeemed FROM orders o LEFT JOIN (
-            SELECT order_id, sum(points * (reason = 'earned')) AS earned,
-                sum(-points * (reason = 'redeemed')) AS redeemed
+        SELECT o.id, o.status, o.points_earned, o.points_redeemed, l.earned, l.redeemed FROM orders o LEFT JOIN (
+            SELECT order_id, sum(points * (reason IN ('earned', 'reversed'))) AS earned,
+                sum(-points * (reason IN ('redeemed', 'returned'))) AS redeemed
             FROM points_ledger GROUP BY order_id) l ON l.order_id = o.id
-        WHERE o.points_earned <> coalesce(l.earned, 0) OR o.points_redeemed <> coalesce(l.redeemed, 0)""",
+        WHERE coalesce(l.earned, 0) <> o.points_earned * (o.status NOT IN ('cancelled', 'returned'))
+            OR coalesce(l.redeemed, 0) <> o.points_redeemed * (o.status NOT IN ('cancelled', 'returned'))""",
+    "an order that its history does not tell": """
+        SELECT o.id, o.version, o.status, h.changes, h.entries, h.status FROM orders o LEFT JOIN (
+            SELECT order_id, count(*) AS changes, max(entry) AS entries, status FROM order_history GROUP BY order_id
+        ) h ON h.order_id = o.id
+        WHERE o.version <> 1 + coalesce(h.changes, 0) OR h.entries <> h.changes
+            OR o.status <> coalesce(h.status, 'placed')""",
+    "a conversation with a gap": """
+        SELECT c.id, c.last_sequence, count(m.sequence), max(m.sequence)
+        FROM conversations c LEFT JOIN messages m ON m.conversation_id = c.id
+        GROUP BY c.id HAVING c.last_sequence <> count(m.sequence) OR c.last_sequence <> coalesce(max(m.sequence), 0)""",
+    "more unread than was said": """
+        SELECT c.id, c.customer_unread, c.staff_unread, sum(m.staff), sum(1 - m.staff)
+        FROM conversations c JOIN messages m ON m.conversation_id = c.id
+        GROUP BY c.id HAVING c.customer_unread > sum(m.staff) OR c.staff_unread > sum(1 - m.staff)""",
+    "an audit that goes on behind its head": """
+        SELECT h.entry, a.id FROM audit a LEFT JOIN audit_head h ON h.entry = a.id AND h.hash = a.hash
+        WHERE a.id = (SELECT max(id) FROM audit) AND h.entry IS NULL""",
 }
 
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from certificate_authority import CertificateAuthority
-from end_to_end.customers import Enter, RingOf, StartServer, log_in
+from end_to_end.customers import Enter, ProfileOf, RingOf, StartServer, log_in
 from end_to_end.server_process import ServerProcess, Settings, write_catalog
-from wire_client import Keyring, WireClient
+from wire_client import Address, Keyring, WireClient
+
+from securedelivery.client import Profile
 
 OPEN_FILES = 8_192
 
@@ -52,6 +54,20 @@ def ring(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFacto
         return known[who]
 
     return ring_of
+
+
+@pytest.fixture(scope="session")
+def profile_of(authority: CertificateAuthority, certs: Path, tmp_path_factory: pytest.TempPathFactory) -> ProfileOf:
+    """Call it with a server's address and a name for the profile of that customer, for the client library."""
+    folder = tmp_path_factory.mktemp("profiles")
+
+    def profile(address: Address, name: str) -> Profile:
+        certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
+        if not certificate.exists():
+            authority.client(name).write(certificate, key)
+        return Profile(f"{address[0]}:{address[1]}", certs / "ca.crt", certificate, key, certs / "crl.pem")
+
+    return profile
 
 
 @pytest.fixture

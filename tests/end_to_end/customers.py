@@ -6,8 +6,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
+import msgspec
 from end_to_end.server_process import ServerProcess
-from wire_client import Keyring, Refused, WireClient
+from planted import planted
+from wire_client import Address, Keyring, Refused, WireClient
+
+from securedelivery.client import Profile
+from securedelivery.model import Message
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -16,9 +21,10 @@ StartServer = Callable[..., ServerProcess]
 RingOf = Callable[..., Keyring]
 Enter = Callable[..., WireClient]
 Record = Callable[[str, object], None]
+ProfileOf = Callable[[Address, str], Profile]
 """What the fixtures of these names give: see conftest.py."""
 
-ADDRESS = "1 Analytical Row, London"
+ADDRESS = planted("1 Analytical Row, London")
 
 
 def log_in(server: ServerProcess, name: str, ring: Keyring, **options: str) -> WireClient:
@@ -35,6 +41,22 @@ def order(key: str, **lines: int) -> dict[str, Any]:
     """What order.place takes. GPU_1=2: two pieces of GPU-1."""
     wanted = [{"sku": sku.replace("_", "-"), "quantity": quantity} for sku, quantity in lines.items()]
     return {"idempotency_key": key, "lines": wanted}
+
+
+def every(client: WireClient, method: str, **params: Any) -> list[dict[str, Any]]:
+    """All items of all pages."""
+    items: list[dict[str, Any]] = []
+    after = None
+    while True:
+        page = client.call(method, limit=200, after=after, **params)
+        items += page["items"]
+        after = page["next"]
+        if after is None:
+            return items
+
+
+def whole_history(client: WireClient, conversation: int | None = None) -> list[Message]:
+    return msgspec.convert(every(client, "chat.history", conversation=conversation), list[Message])
 
 
 def refusal(call: Callable[[], object]) -> Refused | None:

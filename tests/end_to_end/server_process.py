@@ -116,15 +116,16 @@ class ServerProcess:
 
     @property
     def config(self) -> Path:
-        """The configuration file, written anew."""
+        """The configuration file, written anew; in one step, for somebody else may be reading it."""
         path = self.folder / "securedelivery.toml"
-        path.write_text("".join(_toml(section, values) for section, values in self.settings.items()))
-        return path
+        beside = self.folder / f"securedelivery.toml.{threading.get_ident()}"
+        beside.write_text("".join(_toml(section, values) for section, values in self.settings.items()))
+        return beside.rename(path)
 
-    def start(self) -> Self:
-        """Returns once it listens."""
+    def start(self, *, port: int = 0) -> Self:
+        """Returns once it listens. port: 0 for any that is free; address[1] of before to come back where it was."""
         command = [sys.executable, "-m", "securedelivery", "serve", "--config", str(self.config)]
-        command += ["--listen", "127.0.0.1:0", "--certs", str(self.certs), "--database", self.url]
+        command += ["--listen", f"127.0.0.1:{port}", "--certs", str(self.certs), "--database", self.url]
         if self.catalog is not None:
             command += ["--catalog", str(self.catalog)]
         self.log = Log(self.log.path)
@@ -200,6 +201,10 @@ class ServerProcess:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def create_account(self, name: str, role: str) -> None:
+        """Of somebody who works here; the certificate of that name logs in."""
+        self.admin("account", "create", name, "--role", role, "--certs", str(self.certs))
 
     @property
     def admin_flags(self) -> list[str]:
