@@ -139,7 +139,7 @@ class DamagedRow(StoreError):  # noqa: N818 -- what is wrong, not that something
     """A sealed value cannot be opened: it was altered, or moved from another row. cell: `accounts.email:17`."""
 
     def __init__(self, cell: str) -> None:
-        super().__init__(f"{cell} is damaged; restore a backup, or set it anew")
+        super().__init__(f"{cell} is damaged: it was altered, or moved from another row; restore a backup")
         self.cell = cell
 
 

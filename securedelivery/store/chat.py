@@ -1,9 +1,10 @@
 """Rows of conversations and their messages. Texts are sealed."""
 
+import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, func, insert, literal_column, or_, select, tuple_, update
+from sqlalchemy import and_, bindparam, case, func, insert, literal_column, or_, select, tuple_, update
 
 from securedelivery.model import (
     AccountId,
@@ -157,7 +158,10 @@ _ADD = Statement(insert(messages))
 _RETELL = Statement(
     update(messages)
     .where(messages.c.conversation_id == bindparam("conversation"), messages.c.sequence == bindparam("number"))
-    .values(text=bindparam("new_text"))
+    .values(
+        text=bindparam("new_text"),
+        message_key=case((messages.c.staff == literal_column("1"), messages.c.message_key), else_=bindparam("new_key")),
+    )
 )
 _read: Any = func.json_each(bindparam("reads")).table_valued("value").c.value
 _reads = select(
@@ -298,7 +302,7 @@ def unseen(tx: Transaction, reads: Sequence[Read]) -> dict[tuple[ConversationId,
 
 
 def erase(tx: Transaction, conversation: ConversationId, last_sequence: int) -> None:
-    """Put ERASED in the place of every text, 1 to last_sequence."""
+    """Put ERASED in the place of every text, 1 to last_sequence, and other keys in the place of the customer's."""
     tx.write(
         _RETELL,
         [
@@ -306,6 +310,7 @@ def erase(tx: Transaction, conversation: ConversationId, last_sequence: int) -> 
                 "conversation": conversation,
                 "number": sequence,
                 "new_text": tx.vault.seal(TEXT, (conversation, sequence), ERASED),
+                "new_key": secrets.token_hex(16),
             }
             for sequence in range(1, last_sequence + 1)
         ],

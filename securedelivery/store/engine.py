@@ -34,6 +34,7 @@ _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
+    "PRAGMA secure_delete=FAST",  # what was deleted is overwritten where that costs no further page
     "PRAGMA cache_size=-8000",  # KiB a connection, taken as needed
 )
 

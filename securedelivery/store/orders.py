@@ -1,5 +1,6 @@
 """Rows of orders, their lines and their history. Addresses and notes are sealed here, and nowhere else."""
 
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -233,7 +234,10 @@ _CHANGE = Statement(
 _READDRESS = Statement(update(orders).where(_this).values(address=bindparam("cell")))
 _DROP_LINES = Statement(delete(order_lines).where(order_lines.c.order_id == bindparam("order")))
 _of_account = orders.c.account_id == bindparam("account")
-_FORGET_ADDRESSES = Statement(update(orders).where(_of_account).values(address=None))
+_OWN = Statement(select(orders.c.id).where(_of_account))
+_FORGET = Statement(
+    update(orders).where(orders.c.id == bindparam("number")).values(address=None, idempotency_key=bindparam("new_key"))
+)
 _FORGET_NOTES = Statement(
     update(order_history).where(order_history.c.order_id.in_(select(orders.c.id).where(_of_account))).values(note=None)
 )
@@ -422,6 +426,7 @@ def add_history(tx: Transaction, rows: Iterable[HistoryRow]) -> None:
 
 
 def erase(tx: Transaction, account: AccountId) -> None:
-    """Forget where the account's orders went and what was noted on them."""
-    for statement in (_FORGET_ADDRESSES, _FORGET_NOTES):
-        tx.write(statement, [{"account": account}])
+    """Forget where the account's orders went, what was noted on them, and the keys, which are its customer's words."""
+    numbers = tx.rows(_OWN, {"account": account})
+    tx.write(_FORGET, [{"number": number, "new_key": secrets.token_hex(16)} for (number,) in numbers])
+    tx.write(_FORGET_NOTES, [{"account": account}])

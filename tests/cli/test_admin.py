@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import sqlite3
 import stat
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.conftest import Done, Person, Shell, Shop, fails, said
+from cli.conftest import Done, Person, Shell, Shop, clean_environment, fails, said
 from cli.terminal_driver import CONTROL_D, ENTER, Terminal
 from cli.test_orders import place
 from end_to_end.server_process import ServerProcess
@@ -202,6 +203,7 @@ def test_passwords_and_certificates(gate: ServerProcess, shop: Shop, shell: Shel
     done = admin("reset-password", "bob", "--json", SECUREDELIVERY_NEW_PASSWORD="a third horse battery")
     assert (json.loads(done.stdout)["has_password"], done.code) == (True, 0)
     assert shell("account", "show", "--user", "bob", SECUREDELIVERY_PASSWORD="a third horse battery").code == 0
+    assert re.search(r"^bob +customer +password ", admin("list", "bob").stdout, re.MULTILINE)
     # By certificate alone, which bob has none of.
     assert said(admin("require-certificate", "bob")) == (
         "bob can log in by certificate alone\n",
@@ -400,13 +402,21 @@ def test_wrong_usage_is_told_in_two_lines(operator: Operator, arguments: tuple[s
 # Audit
 
 
-@pytest.fixture
-def audited(shell: Shell) -> Path:
-    """A database with four rows of audit."""
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database of four rows of audit, and its key."""
+    home = tmp_path_factory.mktemp("audited")
+    shell = Shell(home, clean_environment(home))
     for name in ("ada", "ben", "cid"):
-        done = shell("admin", "account", "create", name, "--database", "sqlite:///shop.db")
-        assert done.code == 0
+        assert shell("admin", "account", "create", name, "--database", "sqlite:///shop.db").code == 0
     assert shell("admin", "account", "set-role", "ben", "agent", "--database", "sqlite:///shop.db").code == 0
+    return home
+
+
+@pytest.fixture
+def audited(shell: Shell, original: Path) -> Path:
+    """A copy of that database at home."""
+    shutil.copytree(original, shell.home, dirs_exist_ok=True)
     return shell.home / "shop.db"
 
 

@@ -343,7 +343,10 @@ def test_nothing_said_outlives_its_customer(desk: Desk, tmp_path: Path) -> None:
     desk.say(desk.carl, marker)
     desk.events.clear()
     desk.shop.sql("UPDATE accounts SET username = 'deleted~01234567' WHERE username = 'alice'")
+    keys = [message.message_key for message in desk.everything(desk.adam, 1)]
     desk.erase(desk.alice.account_id)
+    changed = [key != now.message_key for key, now in zip(keys, desk.everything(desk.adam, 1), strict=True)]
+    assert changed == [True] * 2 + [False] * 20  # the customer's own are words of the customer
     assert {message.text for message in desk.everything(desk.adam, 1)} == {"[erased]"}
     assert [message.sequence for message in desk.everything(desk.adam, 1)] == list(range(1, 23))
     assert [message.text for message in desk.everything(desk.carl)] == [marker]

@@ -73,7 +73,11 @@ def test_what_is_erased(shop: Shop) -> None:
     shop.place(bob, ("GPU-1", 1), address=ADDRESS)
     shop.edit(bob, 2, 1, address=NEW_ADDRESS)
     other = shop.orders.get(bob, 2)
+    ((key,),) = shop.sql("SELECT idempotency_key FROM orders WHERE id = 1")
     erase(shop, alice)
+    ((erased,), (kept,)) = shop.sql("SELECT idempotency_key FROM orders ORDER BY id")
+    assert erased != key
+    assert kept == shop.sql("SELECT idempotency_key FROM orders WHERE id = 2")[0][0]
     after = shop.orders.get(alice, 1)
     assert after.address == ""
     assert [entry.note for entry in after.history] == [None, None, None]
@@ -125,11 +129,11 @@ def test_no_statement_reads_whole_tables(shop: Shop) -> None:
         shop.place(alice, ("GPU-1", 1), redeem=number)
         shop.advance(agnes, number, "confirmed", "carl")
     listed = {"ids": "[1]", "orders": "[1]", "reasons": '["earned"]', "names": '["carl"]', "statuses": '["packed"]'}
-    values = listed | {"account": 1, "courier": 3, "before": 99, "count": 9, "now": "2027"}
+    values = listed | {"account": 1, "number": 1, "new_key": "k", "courier": 3, "before": 99, "count": 9, "now": "2027"}
     statements = [
         getattr(orders, name) for name in ("_LOAD", "_LINES", "_HISTORY", "_PARTIES", "_CARRIED", "_ANY_OPEN")
     ]
-    statements += [getattr(orders, name) for name in ("_FORGET_ADDRESSES", "_FORGET_NOTES")]
+    statements += [getattr(orders, name) for name in ("_OWN", "_FORGET", "_FORGET_NOTES")]
     statements += [getattr(rewards, name) for name in ("_HOLDERS", "_LOTS", "_TRACES", "_DUE", "_HISTORY")]
     shop.sql("ANALYZE")
     for statement in statements:
