@@ -287,7 +287,7 @@ class Talk:
             case _Gone():
                 self._console.note("The conversation is not yours any more.")
                 self._leaving = self._leaving or ""
-            case _Failed():
+            case _:
                 raise news.error
 
     def _tell_message(self, message: Message) -> None:
@@ -309,6 +309,7 @@ class Talk:
     def _tell_live(self) -> None:
         if self._lost:
             self._console.note("back")
+            self._marked = 0  # the last mark may have been lost, too
             if self._me is not None:
                 self._jobs.put(self._look_whether_mine)
         elif not self._live and self._shown == 0 and self.moving:

@@ -43,8 +43,7 @@ class Basket:
 
     @property
     def total(self) -> str:
-        if not self.lines:
-            return "empty"
+        """Of a basket that is not empty."""
         return money(Cents(sum(line.total for line in self.lines)), self.lines[0].product.currency)
 
     @property

@@ -69,8 +69,9 @@ class Dialogue:
         for key, what in choices:
             terminal.line(f"  {key}  {what}")
         terminal.line()
+        self.hint("Type a number, then press Enter.")
         while True:
-            typed = self._ask("Type a number, then press Enter: ").rstrip(".)")
+            typed = self._ask("> ").rstrip(".)")
             if typed in dict(choices):
                 return typed
             keys = [key for key, _ in choices]

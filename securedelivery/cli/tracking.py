@@ -42,7 +42,7 @@ def _track(
                 if lost:
                     terminal.note("back")
                 lost = False
-            case Order():
+            case _:
                 if as_json:
                     json_line(event)
                 else:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -21,7 +22,7 @@ from securedelivery.client import Client, Profile
 from securedelivery.errors import Reason
 from securedelivery.protocol.connection import CloseReceived
 
-MENU = "Type a number, then press Enter: "
+MENU = "Type a number, then press Enter.\n> "
 BELOW = "b back\n> "
 SAMPLE = resources.files("securedelivery").joinpath("data/catalog.csv")
 OwnServer = Callable[..., ServerProcess]
@@ -141,7 +142,7 @@ def test_a_visit_with_a_password_in_a_pipe(tmp_path: Path, shop: Shop) -> None:
     assert "mario: hello" in done.stdout
     assert "You are logged out." in done.stdout
     assert "You are logged in as mario." in done.stdout
-    assert done.stdout.endswith("Type a number, then press Enter: 0\nGoodbye.\n")
+    assert done.stdout.endswith("Type a number, then press Enter.\n> 0\nGoodbye.\n")
     assert all(len(line) <= 100 for line in done.stdout.splitlines())
 
 
@@ -164,7 +165,15 @@ def test_what_is_known_is_not_asked(person: Person, tmp_path: Path, shop: Shop) 
 def test_a_narrow_terminal(tmp_path: Path, shop: Shop) -> None:
     shell = newcomer(tmp_path, shop, shop.optional, None)
     with Terminal(shell, "shop", "--plain", columns=40) as terminal:
-        terminal.answer("Type a number", "1")
+        terminal.wait_for("Type a number")
+        terminal.type("1")
+        terminal.wait_for("> 1")
+        terminal.resize(44)
+        terminal.signal(signal.SIGWINCH)
+        terminal.type("\x7f")
+        terminal.wait_without("> 1")
+        terminal.type("1" + ENTER)
+        terminal.resize(40)
         terminal.answer("A number shows", "1")
         terminal.answer("How many", "b")
         terminal.answer("A number shows", "b")
@@ -188,7 +197,7 @@ def test_every_mistake_is_explained_and_asked_again(tmp_path: Path, shop: Shop) 
         "4", "Bad Name", "ab", "molly", "short", "a word of molly", "other", "b", "",
         "a word of molly", "b", "a word of molly", "a word of molly",
         "x" * 501, "Molly", "nobody", "-", "b", "b", "", "molly@example.org", "3 High Street",
-        "1", "1", "", "b", "2", "9", "o", "", "perhaps", "", "n", "b", "0", "e",
+        "1", "1", "", "b", "2", "9", "1", "b", "o", "", "perhaps", "", "n", "b", "0", "e",
         "2", "3", "0",
     ))  # fmt: skip
     assert done.code == 0
@@ -550,6 +559,19 @@ def test_a_basket_that_was_changed_after_a_doubtful_order(shell: Shell, shop: Sh
     assert set(keys[:-1]) == {keys[0]}
 
 
+def test_a_basket_that_is_full(shell: Shell, shop: Shop) -> None:
+    def listed(params: dict[str, Any]) -> Any:
+        page = int(params.get("after") or "0")
+        parts = [{**PART, "sku": f"A{page}-{place}", "name": f"part {page}-{place}"} for place in range(10)]
+        return {"items": parts, "next": str(page + 1)}
+
+    adding = [word for place in range(1, 11) for word in (str(place), "")]
+    with scripted(shop, serving([], {"catalog.list": listed})) as listener:
+        said = visit(shell, shop, listener, "1", *[*adding, "n"] * 10, "1", "p", "1", "2", "b", "0")
+    assert "An order has at most 100 different parts: order those in the basket first." in said
+    assert "In your basket: 101 parts, EUR 101.00." in said
+
+
 def test_a_login_that_ends_amid_the_order_keeps_the_basket(shell: Shell, shop: Shop) -> None:
     heard: list[tuple[str, dict[str, Any]]] = []
     answers = iter([(Reason.NOT_LOGGED_IN, {}), (Reason.UNAVAILABLE, {}), ORDER])
@@ -663,7 +685,7 @@ def test_what_is_typed_ahead_is_for_the_next_questions(person: Person) -> None:
         assert terminal.end() == 0
         assert "How many do you want (0 to " in terminal.screen
         assert "Goodbye. What is in your basket was not ordered." in terminal.screen
-        assert re.findall("^> (.*)$", terminal.screen, re.MULTILINE) == ["1", "3", "b", "b"]
+        assert re.findall("^> (.*)$", terminal.screen, re.MULTILINE) == ["1", "1", "3", "b", "2", "b", "0"]
 
 
 def test_a_password_is_not_shown_on_a_dumb_terminal(tmp_path: Path, shop: Shop) -> None:

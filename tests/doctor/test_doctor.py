@@ -445,7 +445,7 @@ def test_a_missing_key(patient: Patient) -> None:
 
 
 def test_a_key_of_another_database(patient: Patient) -> None:
-    patient.key.write_text("00" * 32)
+    patient.key.write_text("5a" * 32)
     patient.only("key", State.WRONG, "is not the one of this database", "")
 
 

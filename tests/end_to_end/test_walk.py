@@ -15,8 +15,6 @@ ADDRESS = planted("1 Rabbit Hole, Oxford")
 QUESTION = planted("Why is a raven like a writing desk?")
 ANSWER = planted("I haven't the slightest idea.")
 
-Person = Callable[..., Done]
-
 
 @pytest.fixture
 def server(start_server: StartServer) -> ServerProcess:
@@ -63,9 +61,10 @@ def test_the_walk_from_the_first_order_to_its_delivery(
     assert (placed["status"], placed["total"], placed["address"]) == ("placed", 3 * 1999, ADDRESS)
     tracking = alice.start("order", "track", number)
 
-    # It is confirmed and packed.
-    server.admin("order", "advance", number, "confirmed")
-    server.admin("order", "advance", number, "packed", "--courier", "kim")
+    # An agent confirms and packs it.
+    assert number in ok(sam("order", "list"))
+    for command in (("confirmed",), ("packed", "--courier", "kim")):
+        assert code not in ok(sam("order", "advance", number, *command))
 
     # A courier takes it out, finds nobody, and takes it out again.
     listed = ok(kim("deliveries", "list"))
@@ -111,8 +110,9 @@ def test_the_walk_from_the_first_order_to_its_delivery(
     assert deeds >= {
         ("operator", "account.created"),
         ("alice", "account.created"),
-        ("operator", "order.confirmed"),
-        ("operator", "order.packed"),
+        ("sam", "orders.listed"),
+        ("sam", "order.confirmed"),
+        ("sam", "order.packed"),
         ("kim", "order.out_for_delivery"),
         ("kim", "order.packed"),
         ("kim", "delivery.wrong_code"),
