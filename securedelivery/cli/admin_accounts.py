@@ -81,10 +81,11 @@ def show_all(
             after=after,
             limit=limit,
         )
+        locks = shop.accounts.locks([one.username for one in found.items])
     if not found.items and not as_json:
         output.note("No accounts yet." if query is None else f'No account whose name has "{query}" in it.')
         return
-    admin_output.accounts(found.items, found.next, as_json=as_json)
+    admin_output.accounts(found.items, found.next, locks, as_json=as_json)
 
 
 @app.command("show", epilog=options.examples("admin account show alice", "admin account show alice --json"))
@@ -95,7 +96,12 @@ def show(*, name: Name, config: Config = None, database: DatabaseUrl = None, as_
     """
     with opened(config, database) as shop, advising(_HINTS):
         found = shop.accounts.named(name)
+        lock = shop.accounts.locks([name]).get(name)
     output.account(found, as_json=as_json)
+    if lock is not None and lock.disabled:
+        output.note(f"{name} is disabled: securedelivery admin account disable {name} --enable")
+    elif lock is not None:
+        output.note(f"{name} can log in by certificate alone")
 
 
 @app.command(

@@ -1,6 +1,6 @@
 """How what only operators see looks, as text and as JSON; a part of output.py that customers need not import."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,12 +13,13 @@ from securedelivery.model import Account, AuditRecord
 
 if TYPE_CHECKING:
     from securedelivery.doctor import Finding
+    from securedelivery.store.accounts import Lock
 
 _DATE = 10  # characters of a moment
 _SIGNS = {"ok": "ok", "note": "--", "wrong": "!!"}
 
 
-def accounts(shown: Sequence[Account], following: str | None, *, as_json: bool) -> None:
+def accounts(shown: Sequence[Account], following: str | None, locks: Mapping[str, "Lock"], *, as_json: bool) -> None:
     """following: the cursor of what comes next, None at the end."""
     if as_json:
         json(Page(list(shown), following))
@@ -36,7 +37,7 @@ def accounts(shown: Sequence[Account], following: str | None, *, as_json: bool) 
             [
                 one.username,
                 one.role.value,
-                _ways(one),
+                _ways(one, locks.get(one.username)),
                 f"{one.order_count:,}",
                 one.tier,
                 moment(one.created_at)[:_DATE],
@@ -47,7 +48,9 @@ def accounts(shown: Sequence[Account], following: str | None, *, as_json: bool) 
     _more(following)
 
 
-def _ways(shown: Account) -> str:
+def _ways(shown: Account, lock: "Lock | None") -> str:
+    if lock is not None:
+        return "(disabled)" if lock.disabled else "certificate only"
     if shown.certificate is None:
         return "password" if shown.has_password else output.NONE
     return "both" if shown.has_password else "certificate"

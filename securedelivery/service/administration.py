@@ -11,7 +11,7 @@ from securedelivery.service.credentials import Credentials, known
 from securedelivery.service.profiles import by, check_admin, entry
 from securedelivery.service.session import Session
 from securedelivery.store import accounts, audit
-from securedelivery.store.accounts import AccountRow
+from securedelivery.store.accounts import AccountRow, Lock
 from securedelivery.store.engine import Transaction
 
 _STAFF = (Role.AGENT, Role.ADMIN)
@@ -100,6 +100,11 @@ class Administration(Credentials):
     def named(self, username: str) -> Account:
         """For the operator. Raises Refusal not_found."""
         return self._database.writer.call(self._view, username)
+
+    def locks(self, usernames: Sequence[str]) -> dict[str, Lock]:
+        """For the operator: which of the accounts are disabled, or have to bring their certificate."""
+        with self._database.read() as tx:
+            return accounts.locks(tx, usernames)
 
     def _view(self, tx: Transaction, usernames: Sequence[str]) -> Sequence[Account | Refusal]:
         now = timestamp(self._clock())

@@ -59,6 +59,11 @@ _BY_USERNAME = Statement(select(*_columns).where(accounts.c.username == bindpara
 _BY_CERTIFICATE = Statement(select(*_columns).where(accounts.c.certificate == bindparam("uri")))
 _BUYERS = Statement(select(*(accounts.c[name] for name in Buyer._fields)).where(accounts.c.id.in_(listed("ids"))))
 _TAKEN = Statement(select(accounts.c.username).where(accounts.c.username.in_(listed("names"))))
+_LOCKS = Statement(
+    select(accounts.c.username, accounts.c.disabled, accounts.c.certificate_required).where(
+        accounts.c.username.in_(listed("names")), accounts.c.disabled + accounts.c.certificate_required > 0
+    )
+)
 _BOUND = Statement(select(accounts.c.certificate).where(accounts.c.certificate.in_(listed("uris"))))
 _LAST = Statement(select(func.max(accounts.c.id)))
 _INSERT = Statement(insert(accounts))
@@ -192,6 +197,19 @@ def retire(tx: Transaction, username: str) -> None:
 
 def _digest(tx: Transaction, username: str) -> bytes:
     return tx.vault.digest("retired name", username.encode())
+
+
+class Lock(NamedTuple):
+    """What keeps an account from logging in, or from doing so by password."""
+
+    disabled: bool
+    certificate_required: bool
+
+
+def locks(tx: Transaction, usernames: Iterable[str]) -> dict[str, Lock]:
+    """Of those of the accounts that have one."""
+    rows = tx.rows(_LOCKS, {"names": listing(usernames)})
+    return {name: Lock(bool(disabled), bool(required)) for name, disabled, required in rows}
 
 
 def next_id(tx: Transaction) -> int:

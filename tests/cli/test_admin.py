@@ -58,6 +58,22 @@ def test_the_list_of_accounts_fits_80_columns(operator: Operator, person: Person
     assert operator("account", "list", "LISA.").stdout == done.stdout
 
 
+def test_who_is_locked_out_shows(operator: Operator, person: Person) -> None:
+    for name in ("lock.a", "lock.b", "lock.c"):
+        person(name)
+    operator("account", "disable", "lock.b")
+    operator("account", "require-certificate", "lock.c")
+    done = operator("account", "list", "lock.")
+    ways = [line.split()[2:4] for line in done.stdout.splitlines()[1:]]
+    assert ways == [["certificate", "0"], ["(disabled)", "0"], ["certificate", "only"]]
+    notes = [operator("account", "show", name).stderr for name in ("lock.a", "lock.b", "lock.c")]
+    assert notes == [
+        "",
+        "lock.b is disabled: securedelivery admin account disable lock.b --enable\n",
+        "lock.c can log in by certificate alone\n",
+    ]
+
+
 def test_a_long_list_goes_on_where_it_ended(operator: Operator, person: Person) -> None:
     for number in range(3):
         person(f"paged{number}")
