@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,6 +21,7 @@ from securedelivery.transport.tls import client_context, load_credentials, load_
 __all__ = ["RECEIVE_BYTES", "OpenLine", "open_line"]
 
 RECEIVE_BYTES = 65_536
+VANISHED_MILLISECONDS = 45_000  # of sent bytes without an acknowledgement
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ def _dial(server: str, host: str, port: int, deadline: Deadline) -> socket.socke
             sock.settimeout(max(deadline.remaining() / (len(addresses) - index), 0.001))
             sock.connect(address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if sys.platform == "linux":
+                # A host that has vanished without a word is noticed while calls go on, which no ping is sent beside.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_MILLISECONDS)
         except OSError as error:
             failure = error
             if sock is not None:

@@ -265,7 +265,6 @@ def rows_of(database: Database) -> list[list[tuple[Any, ...]]]:
         "messages")  # fmt: skip
     with database.read() as tx:
         return [
-            # wrong_codes and orders_before: a wrong code is refused, and counted
             [tuple(row) for row in tx.connection.exec_driver_sql(f"SELECT * FROM {table}")]  # noqa: S608
             for table in tables
         ]

@@ -651,6 +651,46 @@ def test_a_chat_that_cannot_go_on_leads_back_to_the_menu(shell: Shell, shop: Sho
     assert said.endswith("Goodbye.\n")
 
 
+def test_a_login_that_has_to_wait(shell: Shell, shop: Shop) -> None:
+    answers = iter([(Reason.RATE_LIMITED, {"retry_after": 9}), ACCOUNT])
+    with scripted(shop, serving([], {"account.login_certificate": lambda _: next(answers)})) as listener:
+        said = visit(shell, shop, listener, "3", "0")
+    assert "\nThe shop says no.\n\nThe shop. You are not logged in." in said
+    assert "You are logged in as alice." in said
+
+
+def leaving_with(reason: str) -> Callable[[Customer], None]:
+    """Hangs up, with that reason, instead of listing orders."""
+
+    def script(customer: Customer) -> None:
+        customer.greet(identity="spiffe://shop.test/account/alice")
+        for method in ("account.login_certificate", "account.get"):
+            customer.answer(customer.request(method)[0], ACCOUNT)
+        customer.request("order.list")
+        customer.close(reason)
+
+    return script
+
+
+def test_a_connection_that_ends_with_the_login(shell: Shell, shop: Shop) -> None:
+    with scripted(shop, leaving_with("credentials_changed")) as listener:
+        said = visit(shell, shop, listener, "3", "0")
+    assert "You are not logged in any more: " in said
+    assert "the account's password or its right to log in was changed. Your basket is kept." in said
+
+
+def test_a_connection_that_never_comes_back_ends_the_menu(shell: Shell, shop: Shop) -> None:
+    with scripted(shop, leaving_with("certificate_revoked")) as listener:
+        shell.environment |= {
+            "SECUREDELIVERY_SERVER": listener.server,
+            "SECUREDELIVERY_CA": str(shop.folder / "ca.crt"),
+            "SECUREDELIVERY_CERT": str(shop.certificate("alice")),
+        }
+        done = shell("shop", given=typed("3", "0"))
+    assert done.code == 3
+    assert "the certificate has been revoked\nhint: " in done.stderr
+
+
 # How it ends
 
 
