@@ -8,9 +8,13 @@ watcher          transport.reload     changed certificates and revocation lists
 housekeeper      service.housekeeping what is due: announcements of other processes, points that expire
 """
 
+import fcntl
+import os
 import resource
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -21,7 +25,7 @@ import structlog
 from securedelivery.api import messages as m
 from securedelivery.api.methods import Api, Services
 from securedelivery.config import Settings, split_address
-from securedelivery.errors import ConfigurationError
+from securedelivery.errors import ConfigurationError, StoreError
 from securedelivery.protocol.certificates import TRUST_DOMAIN
 from securedelivery.protocol.frames import MAX_PLAINTEXT
 from securedelivery.service import catalog_file
@@ -152,6 +156,7 @@ class Running:
         security = self._load_security()
         self._server = Server(Api(services), security, limits)
         shop.database.writer.on_commit = shop.publish = self._notify
+        self._stopping = threading.Event()
         self._announced = shop.announcements.latest()
         self._housekeeper = Housekeeper(
             Chore("announcements", ANNOUNCED_SECONDS, self._hear),
@@ -172,20 +177,20 @@ class Running:
 
     def stop(self) -> None:
         """Drain and end, within 10 seconds."""
+        self._stopping.set()
         self._housekeeper.stop()
         self._watcher.stop()
         self._server.stop()
 
     def _hear(self) -> None:
         """Tell what other processes have changed."""
-        events, self._announced = self._shop.announcements.since(self._announced)
-        self._notify(events)
+        self._announced = self._shop.announcements.hear(self._announced)
 
     def _expire(self) -> None:
         """Book the points whose time is up, some accounts at a time, so that orders need not wait for all of them."""
         writer, expire = self._shop.database.writer, self._shop.rewards.expire
-        while writer.call(expire, None) == ACCOUNTS_AT_ONCE:
-            pass
+        while writer.call(expire, None) == ACCOUNTS_AT_ONCE and not self._stopping.is_set():
+            self._hear()  # which has to be done in time, however many accounts are due
 
     def _load_security(self) -> ServerSecurity:
         settings = self._shop.settings
@@ -231,7 +236,7 @@ def serve(settings: Settings, catalog: Path | None, ready: Callable[[str, int], 
     # Blocked before the first thread begins, for all inherit it, and waited for here: handed to another thread, as the
     # kernel may, a signal would set a flag for the main one and not wake it.
     signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
-    with Shop(settings, serving=True) as shop:
+    with _only_server(path_of(settings.database.url)), Shop(settings, serving=True) as shop:
         if shop.database.new_key is not None:
             log.warning("! made the key of the database", file=str(shop.database.new_key), hint=KEY_ADVICE)
         _raise_file_limit(settings.limits.connections)
@@ -247,6 +252,25 @@ def serve(settings: Settings, catalog: Path | None, ready: Callable[[str, int], 
         finally:
             running.stop()
     log.info("= stopped")
+
+
+@contextmanager
+def _only_server(database: Path) -> Iterator[None]:
+    """Two servers on one database file would not tell their customers of each other's changes. Raises StoreError."""
+    path = database.with_name(f"{database.name}.lock")
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:  # the database's own error says what is wrong with this folder
+        yield
+        return
+    with os.fdopen(descriptor, "r+"):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"another server is serving {database}; stop that one, or name another --database"
+            ) from None
+        yield
 
 
 def _raise_file_limit(connections: int) -> None:

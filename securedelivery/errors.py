@@ -35,6 +35,9 @@ __all__ = [
     "UnknownRefusal",
 ]
 
+MAX_MESSAGE = 500
+"""Characters of a refusal's message, which may repeat what the caller sent: an error answer has to fit a frame."""
+
 
 class Reason(Enum):
     """`data.reason` of an error answer, with its JSON-RPC code: 1000 + the HTTP status that means the same."""
@@ -108,6 +111,8 @@ class Refusal(SecureDeliveryError):  # noqa: N818 -- an answer of the service, n
     """
 
     def __init__(self, reason: Reason, message: str, **data: Any) -> None:
+        if len(message) > MAX_MESSAGE:
+            message = f"{message[: MAX_MESSAGE - 3]}..."
         super().__init__(message)
         self.reason = reason
         self.message = message

@@ -59,7 +59,8 @@ ChatText = Annotated[str, Meta(min_length=1, max_length=4_000, pattern=_TEXT)]
 Sequence = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Day = Annotated[str, Meta(pattern=_DAY, description=PATTERNS[_DAY])]
 NewSku = Annotated[str, Meta(min_length=1, max_length=64, pattern=_SKU, description=PATTERNS[_SKU])]
-Natural = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Price = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Stock = Annotated[int, Meta(ge=0, le=10**9)]  # far enough from 2**53 for whatever comes back by cancelling
 OrderNumber = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 ConversationNumber = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Limit = Annotated[int, Meta(ge=1, le=200)]
@@ -228,8 +229,8 @@ class PutProduct(msgspec.Struct, frozen=True):
     sku: NewSku
     name: Annotated[str, Meta(min_length=1, max_length=200, pattern=_LINE)]
     description: Annotated[str, Meta(max_length=2_000, pattern=_TEXT)]
-    price: Natural
-    stock: Natural
+    price: Price
+    stock: Stock
     active: bool
 
 

@@ -467,7 +467,8 @@ class Api:
 
 def _invalid(text: str) -> Refusal:
     """Turn msgspec's message, `... - at `$.lines[0].sku`` into a Refusal with a JSON Pointer."""
-    message, _, place = text.partition(" - at `$")
+    found = re.fullmatch(r"(.*) - at `\$([^`]*)`", text, re.DOTALL)  # the last: a value in front may look like one
+    message, place = (found[1], found[2]) if found else (text, "")
     pointer = "".join(f"/{name or index}" for name, index in re.findall(r"\.([a-z_]+)|\[(\d+)\]", place))
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", message):
         return Refusal.invalid(f"{pointer}/{missing[1]}", f"{missing[1]} is missing")

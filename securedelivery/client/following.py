@@ -85,7 +85,7 @@ class Following(Generic[Item]):
                     behind, lost, failures = False, False, 0
                     yield Live()
                     while early and not behind:
-                        news = self._heard(early.pop())
+                        news = self._heard(early.pop(0))
                         behind = news is None
                         yield from news or ()
                     continue
@@ -119,7 +119,7 @@ class Following(Generic[Item]):
         kept: list[Notification] = []
         while (item := self._link.inbox.get(0, lambda: True)) is not None:
             if isinstance(item, Notification) and item.method in self._lasting:
-                kept = [item]
+                kept.append(item)
         return kept
 
     def _reconnect(self) -> None:

@@ -8,6 +8,7 @@ thread.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from securedelivery.errors import Reason, Refusal
 from securedelivery.model import USERNAME, AccountId, Role, timestamp
 from securedelivery.service.administration import Administration, cursor_of
 from securedelivery.service.attempts import LoginLimits
-from securedelivery.service.identity import IssuedNames
+from securedelivery.service.identity import IssuedNames, name_of
 from securedelivery.service.passwords import Passwords, check_acceptable
 from securedelivery.service.profiles import UpdateCommand, check_own
 from securedelivery.service.rewards import RewardRules
@@ -115,6 +116,8 @@ class Accounts(Administration):
 
     def login(self, username: str, password: str, *, identity: str | None, remote: str) -> Session:
         """By password. A wrong name and a wrong password cannot be told apart, not by the time they take either."""
+        if identity is not None and name_of(identity) != username:
+            self._note_failure("password", remote)
         check_own(username, identity)
         self._attempts.attempt(username, remote)
         with self._database.read() as tx:
@@ -129,6 +132,11 @@ class Accounts(Administration):
         self._attempts.succeeded(username, remote)
         return session
 
+    def _note_failure(self, method: str, remote: str) -> None:
+        """Of somebody with a certificate, who cannot hide; without one, what is not even looked at leaves no row."""
+        with suppress(Refusal):
+            self._database.writer.call(self._log_in, _Login(None, succeeded=False, method=method, remote=remote))
+
     def login_certificate(self, *, identity: str | None, remote: str) -> Session:
         """By the identity of the connection, which the handshake has proved."""
         if identity is not None:
@@ -137,7 +145,7 @@ class Accounts(Administration):
             if row is not None:
                 login = _Login(row, succeeded=True, method="certificate", remote=remote)
                 return self._database.writer.call(self._log_in, login)
-        # Not in the audit: nothing was guessed, there is only no account yet.
+            self._note_failure("certificate", remote)
         raise Refusal(Reason.BAD_CREDENTIALS, "no account is bound to this certificate; create one, or use a password")
 
     def _row(

@@ -59,7 +59,7 @@ class Administration(Credentials):
             actor, role = command.actor, command.role
             row = _reached(tx, actor, command.username)
             if row.role is role:
-                return self.shown(row)
+                return self._viewed(tx, row, actor, now)
             if _is_last_admin(tx, actor, row):
                 raise Refusal.invalid("/role", "you are the last admin; make somebody else admin first")
             detail = {"old": row.role, "new": role, "by": by(actor)}
@@ -81,7 +81,7 @@ class Administration(Credentials):
             actor, disabled = command.actor, command.disabled
             row = _reached(tx, actor, command.username)
             if row.disabled == disabled:
-                return self.shown(row)
+                return self._viewed(tx, row, actor, now)
             if _is_last_admin(tx, actor, row):
                 raise Refusal.invalid("/disabled", "you are the last admin; make somebody else admin first")
             # Another number, so that no session outlives a moment of it.
@@ -110,9 +110,7 @@ class Administration(Credentials):
         now = timestamp(self._clock())
 
         def view(username: str) -> Account:
-            row = known(tx, username)
-            audit.append(tx, [entry(now, None, "account.viewed", row, by=by(None))])
-            return self.shown(row)
+            return self._viewed(tx, known(tx, username), None, now)
 
         return one_by_one(view, usernames)
 

@@ -42,16 +42,22 @@ class Announcements:
         with self._database.read() as tx:
             return announcements.latest(tx)
 
-    def since(self, last: int) -> tuple[list[object], int]:
-        """Events of what was announced behind the number `last`, and the number to go on from.
+    def hear(self, last: int) -> int:
+        """Publish what was announced behind the number `last`; returns the number to go on from.
 
-        They tell of the things as they are now, each once.
+        The events tell of the things as they are now, each once. They come from the writer, so that nobody hears of an
+        older state behind a newer one.
         """
-        with self._database.read() as tx:
-            found = announcements.since(tx, last, AT_ONCE)
-            if not found:
-                return [], last
-            return self._events(tx, dict.fromkeys(each for _, each in found)), found[-1][0]
+        return last if self.latest() <= last else self._database.writer.call(self._hear, last)
+
+    def _hear(self, tx: Transaction, commands: Sequence[int]) -> list[int]:
+        return [self._publish(tx, last) for last in commands]
+
+    def _publish(self, tx: Transaction, last: int) -> int:
+        found = announcements.since(tx, last, AT_ONCE)
+        for event in self._events(tx, dict.fromkeys(each for _, each in found)):
+            tx.publish(event)
+        return found[-1][0] if found else last
 
     def forget(self) -> None:
         """Take out what everybody has heard."""
@@ -89,7 +95,7 @@ def rows(events: Iterable[object]) -> list[Announcement]:
             case MessageSent(message=message):
                 found[Announcement("conversation", message.conversation)] = None
             case _:
-                raise AssertionError(f"nobody would hear of {event!r}")
+                raise AssertionError(f"nobody would hear of {type(event).__name__}")
     return list(found)
 
 

@@ -72,11 +72,11 @@ class Catalog:
         items = [self._shown(row) for row in rows[:limit]]
         return items, cursor_of(items[-1]) if len(rows) > limit else None
 
-    def get(self, sku: str) -> Product:
-        """An active product; an inactive one does not exist for customers."""
+    def get(self, sku: str, *, inactive: bool = False) -> Product:
+        """inactive: whether one that is not sold is shown, too; for customers it does not exist."""
         with self._database.read() as tx:
             row = products.by_sku(tx, sku)
-        if row is None or not row.active:
+        if row is None or not (row.active or inactive):
             raise Refusal(Reason.NOT_FOUND, f"there is no product {sku}", sku=sku)
         return self._shown(row)
 

@@ -101,6 +101,7 @@ class Changes:
         if stored is None or stored.customer != command.session.account_id:
             raise not_found(command.order)
         order = stored.order
+        address = order.address if command.address is None else checked_address(command.address)
         if order.status is not OrderStatus.PLACED:
             raise self._illegal(stored, actor)
         if command.version != order.version:
@@ -109,7 +110,6 @@ class Changes:
                 f"the order has changed: it is at version {order.version}; look at it, then edit that",
                 version=order.version,
             )
-        address = order.address if command.address is None else checked_address(command.address)
         changes: dict[str, Any] = {} if address == order.address else {"address": address}
         goods = stored.products
         if command.lines is not None:
@@ -135,7 +135,7 @@ class Changes:
         if who.isdisjoint((Role.CUSTOMER, Role.AGENT)):
             raise not_found(command.order)
         if stored.order.status is OrderStatus.CANCELLED:
-            return stored
+            return self._shown(stored, actor)
         if find(stored.order.status, OrderStatus.CANCELLED, who) is None:
             raise self._illegal(stored, actor)
         return self._enter(stored, actor, OrderStatus.CANCELLED, command.reason)
@@ -154,7 +154,7 @@ class Changes:
             if by_staff:
                 stored = self._looked_at(stored, actor)
             if courier is None or courier.id == stored.courier:
-                return stored
+                return self._shown(stored, actor)
             return self._change(stored, actor, "order.courier", note=command.note or "another courier", courier=courier)
         row = find(status, command.status, who)
         if row is None:
@@ -177,7 +177,7 @@ class Changes:
             raise not_found(command.order)
         right = hmac.compare_digest(command.code.encode(), str(stored.order.delivery_code).encode())
         if stored.order.status is OrderStatus.DELIVERED and right:
-            return stored
+            return self._shown(stored, actor)
         if find(stored.order.status, OrderStatus.DELIVERED, {Role.COURIER}, by_code=True) is None:
             raise self._illegal(stored, actor)
         if stored.wrong_codes >= MAX_WRONG_CODES:
@@ -194,7 +194,7 @@ class Changes:
         stored = self._orders.get(command.order)
         if stored is None or Role.AGENT not in _who(stored, actor):
             raise not_found(command.order)
-        self._note(stored, actor, "order.viewed", {"account": stored.customer})
+        stored = self._shown(stored, actor)
         return self._looked_at(stored, actor) if stored.wrong_codes >= MAX_WRONG_CODES else stored
 
     def write(self) -> None:
@@ -220,6 +220,13 @@ class Changes:
         if actor.disabled:
             raise Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
         return actor
+
+    def _shown(self, stored: StoredOrder, actor: Party | None) -> StoredOrder:
+        """The order as it is; that staff sees what is not its own is written down."""
+        who = _who(stored, actor)
+        if Role.AGENT in who and Role.CUSTOMER not in who:
+            self._note(stored, actor, "order.viewed", {"account": stored.customer})
+        return stored
 
     def _illegal(self, stored: StoredOrder, actor: Party | None) -> Refusal:
         status = stored.order.status

@@ -235,10 +235,11 @@ class ChatBatch:
         if number is None:
             return
         row = self._rows[number]
-        chat.erase(self._tx, row.id, row.last_sequence)
+        chat.erase(self._tx, row.id)
         if row.status is not ConversationStatus.RESOLVED:
             row = self._moved(row, ConversationStatus.RESOLVED, None)
-        self._rows[number] = row._replace(customer_unread=0, staff_unread=0)
+        last = row.last_sequence
+        self._rows[number] = row._replace(customer_unread=0, staff_unread=0, customer_read=last, staff_read=last)
         self._told[number].update((False, True))
 
     def write(self) -> None:
@@ -285,6 +286,8 @@ class ChatBatch:
             last_sequence=0,
             customer_unread=0,
             staff_unread=0,
+            customer_read=0,
+            staff_read=0,
         )
 
     def _taken(self, row: ConversationRow, agent: Person) -> ConversationRow:
@@ -324,24 +327,22 @@ class ChatBatch:
             raise _illegal(row, "its customer has deleted the account; nobody would read an answer")
 
     def _count(self) -> None:
-        """Lower what is unread to what came behind the reads; nothing of it is ever raised."""
-        open_reads = []
+        """Lower what is unread by what each read has seen, and move the marks. Nobody reads the same twice."""
+        reads = []
         for (number, by_staff), up_to in self._seen.items():
             row = self._rows[number]
-            unread = row.staff_unread if by_staff else row.customer_unread
-            if unread and up_to < row.last_sequence:
-                open_reads.append(chat.Read(number, by_staff, up_to))
-        behind = chat.unseen(self._tx, open_reads) if open_reads else {}
-        for number, by_staff in self._seen:
-            row = self._rows[number]
-            left = behind.get((number, by_staff), 0)
-            if by_staff and left < row.staff_unread:
-                self._rows[number] = row._replace(staff_unread=left)
-            elif not by_staff and left < row.customer_unread:
-                self._rows[number] = row._replace(customer_unread=left)
+            mark = row.staff_read if by_staff else row.customer_read
+            if up_to > mark:
+                reads.append(chat.Read(number, by_staff, mark, min(up_to, row.last_sequence)))
+        counted = chat.seen(self._tx, reads) if reads else {}
+        for number, by_staff, _, up_to in reads:
+            row, count = self._rows[number], counted.get((number, by_staff), 0)
+            if by_staff:
+                self._rows[number] = row._replace(staff_unread=row.staff_unread - count, staff_read=up_to)
             else:
-                continue
-            self._told[number].add(by_staff)
+                self._rows[number] = row._replace(customer_unread=row.customer_unread - count, customer_read=up_to)
+            if count:
+                self._told[number].add(by_staff)
 
     def _publish(self) -> None:
         staff = tuple(chat.staff(self._tx)) if any(True in sides for sides in self._told.values()) else ()

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from securedelivery.errors import Reason, Refusal
-from securedelivery.model import Account, timestamp
+from securedelivery.model import Account, Timestamp, timestamp
 from securedelivery.service.attempts import LoginAttempts, LoginLimits
 from securedelivery.service.batches import one_by_one
 from securedelivery.service.events import AccountChanged
 from securedelivery.service.passwords import Passwords, check_acceptable
-from securedelivery.service.profiles import Profiles, entry, usable
+from securedelivery.service.profiles import Profiles, by, entry, usable
 from securedelivery.service.rewards import RewardRules
 from securedelivery.service.session import Session
 from securedelivery.store import accounts, audit
@@ -129,13 +129,19 @@ class Credentials(Profiles):
         def require(command: tuple[str, bool]) -> Account:
             username, required = command
             row = known(tx, username)
-            if row.certificate_required != required:
-                row = row._replace(certificate_required=required)
-                detail = {"required": required, "by": "operator"}
-                self._write(tx, row, entry(now, None, "account.certificate_required", row, **detail))
+            if row.certificate_required == required:
+                return self._viewed(tx, row, None, now)
+            row = row._replace(certificate_required=required)
+            detail = {"required": required, "by": by(None)}
+            self._write(tx, row, entry(now, None, "account.certificate_required", row, **detail))
             return self.shown(row)
 
         return one_by_one(require, commands)
+
+    def _viewed(self, tx: Transaction, row: AccountRow, actor: Session | None, now: Timestamp) -> Account:
+        """The account as it is, for an admin or the operator, whose look is written down."""
+        audit.append(tx, [entry(now, actor, "account.viewed", row, by=by(actor))])
+        return self.shown(row)
 
     def _write(self, tx: Transaction, row: AccountRow, noted: AuditEntry) -> None:
         """A change that open connections of the account are concerned by."""

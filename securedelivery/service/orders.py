@@ -15,7 +15,7 @@ from securedelivery.service.changes import Changes, Command, not_found
 from securedelivery.service.placement import Placement
 from securedelivery.service.rewards import RewardRules
 from securedelivery.service.session import Session
-from securedelivery.service.transitions import UNDOING
+from securedelivery.service.transitions import STAFF, UNDOING
 from securedelivery.store import accounts, audit, orders
 from securedelivery.store.engine import Database, Transaction
 from securedelivery.store.orders import OPERATOR, StoredOrder
@@ -191,6 +191,8 @@ class Orders:
         return one_by_one(lambda command: self._list_for_staff(tx, command), commands)
 
     def _list_for_staff(self, tx: Transaction, command: ListCommand) -> Listed:
+        if command.session is not None:
+            _check_staff(tx, command.session)
         customer = None
         if command.account is not None:
             row = accounts.by_username(tx, command.account)
@@ -204,17 +206,30 @@ class Orders:
             detail["status"] = command.status
         if command.session is None:
             detail["by"] = OPERATOR
+        if seen := numbers[: command.limit]:
+            detail |= {"orders": len(seen), "newest": seen[0], "oldest": seen[-1]}
         actor = None if command.session is None else command.session.account_id
         text = msgspec.json.encode(detail).decode()
         audit.append(tx, [audit.AuditEntry(timestamp(self._clock()), actor, "orders.listed", None, text)])
         return _page(tx, numbers, command.limit, command.session)
 
     def deliveries(self, session: Session, after: str | None = None, limit: int = 50) -> Listed:
-        """What the courier has to deliver: packed, or out for delivery."""
+        """What the courier has to deliver: packed, or out for delivery. An admin's look is written down."""
         before = MAX_INTEGER if after is None else cursors.decode_number("o", after)
+        if session.is_staff:
+            return self._database.writer.call(self._carried, (session, before, limit))
         with self._database.read() as tx:
-            numbers = orders.carried(tx, session.account_id, before, limit + 1)
-            return _page(tx, numbers, limit, session)
+            return _deliveries(tx, session, before, limit)
+
+    def _carried(self, tx: Transaction, commands: Sequence[tuple[Session, int, int]]) -> Sequence[Listed | Refusal]:
+        def look(command: tuple[Session, int, int]) -> Listed:
+            session, before, limit = command
+            _check_staff(tx, session)
+            now = timestamp(self._clock())
+            audit.append(tx, [audit.AuditEntry(now, session.account_id, "orders.listed", None, '{"deliveries":true}')])
+            return _deliveries(tx, session, before, limit)
+
+        return one_by_one(look, commands)
 
 
 def cursor_of(order: Order) -> str:
@@ -246,6 +261,21 @@ def _carried_out(
     outcomes = one_by_one(lambda command: _as_seen(change(command), command.session), commands)
     changes.write()
     return outcomes
+
+
+def _check_staff(tx: Transaction, session: Session) -> None:
+    """Whether the caller still is staff, as the account is now."""
+    party = next(iter(orders.parties(tx, [session.account_id], [])), None)
+    if party is None:
+        raise Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
+    if party.disabled:
+        raise Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
+    if party.role not in STAFF:
+        raise Refusal(Reason.FORBIDDEN, f"your role is {party.role} now; log in again")
+
+
+def _deliveries(tx: Transaction, session: Session, before: int, limit: int) -> Listed:
+    return _page(tx, orders.carried(tx, session.account_id, before, limit + 1), limit, session)
 
 
 def _page(tx: Transaction, numbers: Sequence[int], limit: int, session: Session | None) -> Listed:

@@ -1,6 +1,5 @@
 """Rows of conversations and their messages. Texts are sealed."""
 
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -52,6 +51,8 @@ class ConversationRow(NamedTuple):
     last_sequence: int
     customer_unread: int
     staff_unread: int
+    customer_read: int
+    staff_read: int
 
 
 class MessageRow(NamedTuple):
@@ -67,10 +68,11 @@ class MessageRow(NamedTuple):
 
 
 class Read(NamedTuple):
-    """One side has seen a conversation up to a sequence. staff: the shop's side."""
+    """One side has seen a conversation from behind one sequence up to another. staff: the shop's side."""
 
     conversation: ConversationId
     staff: bool
+    after: int
     up_to: int
 
 
@@ -97,6 +99,8 @@ _whole = select(
     conversations.c.last_sequence,
     conversations.c.customer_unread,
     conversations.c.staff_unread,
+    conversations.c.customer_read,
+    conversations.c.staff_read,
 ).select_from(
     conversations.join(accounts, accounts.c.id == conversations.c.customer_id).outerjoin(
         _agent, _agent.c.id == conversations.c.agent_id
@@ -123,7 +127,10 @@ _WAITING = Statement(
 )
 _LAST = Statement(select(func.max(conversations.c.id)))
 _INSERT = Statement(insert(conversations))
-_CHANGED = ("status", "agent_id", "since", "last_sequence", "customer_unread", "staff_unread")
+_CHANGED = (
+    *("status", "agent_id", "since", "last_sequence"),
+    *("customer_unread", "staff_unread", "customer_read", "staff_read"),
+)
 _UPDATE = Statement(
     update(conversations)
     .where(conversations.c.id == bindparam("conversation"))
@@ -155,28 +162,32 @@ _HISTORY = Statement(
     .limit(bindparam("count"))
 )
 _ADD = Statement(insert(messages))
-_RETELL = Statement(
+# In one statement, whatever was said: no seal is needed where there is nothing to hide.
+_random_key = func.lower(func.hex(func.randomblob(literal_column("16"))))
+_ERASE = Statement(
     update(messages)
-    .where(messages.c.conversation_id == bindparam("conversation"), messages.c.sequence == bindparam("number"))
+    .where(messages.c.conversation_id == bindparam("conversation"))
     .values(
-        text=bindparam("new_text"),
-        message_key=case((messages.c.staff == literal_column("1"), messages.c.message_key), else_=bindparam("new_key")),
+        text=literal_column("x''"),
+        message_key=case((messages.c.staff == literal_column("1"), messages.c.message_key), else_=_random_key),
     )
 )
 _read: Any = func.json_each(bindparam("reads")).table_valued("value").c.value
 _reads = select(
     func.json_extract(_read, literal_column("'$[0]'")).label("conversation"),
     func.json_extract(_read, literal_column("'$[1]'")).label("staff"),
-    func.json_extract(_read, literal_column("'$[2]'")).label("up_to"),
+    func.json_extract(_read, literal_column("'$[2]'")).label("after"),
+    func.json_extract(_read, literal_column("'$[3]'")).label("up_to"),
 ).subquery()
-_UNSEEN = Statement(
+_SEEN = Statement(
     select(_reads.c.conversation, _reads.c.staff, func.count())
     .select_from(
         _reads.join(
             messages,
             and_(
                 messages.c.conversation_id == _reads.c.conversation,
-                messages.c.sequence > _reads.c.up_to,
+                messages.c.sequence > _reads.c.after,
+                messages.c.sequence <= _reads.c.up_to,
                 messages.c.staff != _reads.c.staff,
             ),
         )
@@ -278,10 +289,16 @@ def history(tx: Transaction, conversation: int, after: int, count: int) -> list[
 
 def _as_message(tx: Transaction, row: Sequence[Any]) -> Message:
     conversation, sequence, sender, by_staff, sealed, at, key = row
-    text = tx.vault.open(TEXT, (conversation, sequence), sealed)
-    assert text is not None, "the column is NOT NULL"
+    text = text_of(tx, conversation, sequence, sealed)
     role = Role.AGENT if by_staff else Role.CUSTOMER
     return Message(conversation, sequence, sender, role, text, at, key)
+
+
+def text_of(tx: Transaction, conversation: int, sequence: int, cell: bytes) -> str:
+    """What was said; cell: as stored. Raises DamagedRow."""
+    text = tx.vault.open(TEXT, (conversation, sequence), cell) if cell else ERASED
+    assert text is not None, "the column is NOT NULL"
+    return text
 
 
 def say(tx: Transaction, rows: Sequence[MessageRow]) -> None:
@@ -292,26 +309,15 @@ def say(tx: Transaction, rows: Sequence[MessageRow]) -> None:
     )
 
 
-def unseen(tx: Transaction, reads: Sequence[Read]) -> dict[tuple[ConversationId, bool], int]:
-    """How many messages of the other side came behind each read, by (conversation, staff); 0 is left out.
+def seen(tx: Transaction, reads: Sequence[Read]) -> dict[tuple[ConversationId, bool], int]:
+    """How many messages of the other side lie in each read, by (conversation, staff); 0 is left out.
 
     reads: one a conversation and side.
     """
-    rows = tx.rows(_UNSEEN, {"reads": listing((read.conversation, int(read.staff), read.up_to) for read in reads)})
+    rows = tx.rows(_SEEN, {"reads": listing((one.conversation, int(one.staff), *one[2:]) for one in reads)})
     return {(conversation, bool(by_staff)): count for conversation, by_staff, count in rows}
 
 
-def erase(tx: Transaction, conversation: ConversationId, last_sequence: int) -> None:
-    """Put ERASED in the place of every text, 1 to last_sequence, and other keys in the place of the customer's."""
-    tx.write(
-        _RETELL,
-        [
-            {
-                "conversation": conversation,
-                "number": sequence,
-                "new_text": tx.vault.seal(TEXT, (conversation, sequence), ERASED),
-                "new_key": secrets.token_hex(16),
-            }
-            for sequence in range(1, last_sequence + 1)
-        ],
-    )
+def erase(tx: Transaction, conversation: ConversationId) -> None:
+    """Let nothing stay of what was said, nor the customer's keys."""
+    tx.write(_ERASE, [{"conversation": conversation}])

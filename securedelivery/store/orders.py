@@ -314,8 +314,11 @@ def load(tx: Transaction, ids: Sequence[int]) -> dict[int, StoredOrder]:
 def shown(history: list[HistoryEntry]) -> list[HistoryEntry]:
     """The newest entries that an Order has room for."""
     history = history[-HISTORY_SHOWN:]
-    while len(_encode(history)) > MAX_HISTORY_TEXT:
-        history = history[1:]
+    room = MAX_HISTORY_TEXT - len("[]")
+    for count, entry in enumerate(reversed(history)):
+        room -= len(_encode(entry)) + len(",")
+        if room < 0:
+            return history[len(history) - count :]
     return history
 
 

@@ -3,7 +3,7 @@
 from sqlalchemy import and_, bindparam, select, tuple_
 
 from securedelivery.model import AccountId, Message, OrderId, PointsEntry, PointsReason, Role
-from securedelivery.store.chat import TEXT
+from securedelivery.store import chat
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import accounts, conversations, messages, orders, points_ledger
 from securedelivery.store.statements import Statement
@@ -73,9 +73,7 @@ def answers(tx: Transaction, account: AccountId, after: tuple[int, int], count: 
     """
     conversation, sequence = after
     rows = tx.rows(_ANSWERS, {"account": account, "conversation": conversation, "after": sequence, "count": count})
-    found: list[Message] = []
-    for number, place, sender, cell, at, key in rows:
-        text = tx.vault.open(TEXT, (number, place), cell)
-        assert text is not None, "the column is NOT NULL"
-        found.append(Message(number, place, sender, Role.AGENT, text, at, key))
-    return found
+    return [
+        Message(number, place, sender, Role.AGENT, chat.text_of(tx, number, place, cell), at, key)
+        for number, place, sender, cell, at, key in rows
+    ]

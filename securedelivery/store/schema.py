@@ -281,6 +281,9 @@ conversations = Table(
     Column("last_sequence", Integer, nullable=False),
     Column("customer_unread", Integer, nullable=False),
     Column("staff_unread", Integer, nullable=False),
+    # Up to which sequence each side has read: a read counts what lies between, once, and never walks the rest.
+    Column("customer_read", Integer, nullable=False),
+    Column("staff_read", Integer, nullable=False),
     _one_of("status", ConversationStatus),
     CheckConstraint("(agent_id IS NOT NULL) = (status = 'assigned')", name="agent_where_assigned"),
     CheckConstraint("last_sequence >= 0 AND customer_unread >= 0 AND staff_unread >= 0", name="natural"),

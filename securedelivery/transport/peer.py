@@ -251,6 +251,9 @@ class Peer:
             self._answer(request.id, Refusal(request.reason, request.message), always=True)
             return
         if isinstance(request, Review):
+            if self.caller.session is None:  # logged out by a request that stood before it
+                looked(SessionChange(None, None, None))
+                return
             self._server.submit_call(lane, lambda: looked(self._look()), looked)
             return
         if lane is Lane.INLINE:
@@ -341,6 +344,11 @@ class Peer:
         self._frames.append(frame)
         if not self._is_dirty:
             self.touch()
+
+    def tell(self, account: int, method: str, params: object) -> None:
+        """A notification for the account, if it is still the one that is logged in here."""
+        if self.account == account:
+            self.notify(method, params)
 
     def notify(self, method: str, params: object) -> None:
         """A notification for this connection, if it is still open."""

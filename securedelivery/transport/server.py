@@ -148,11 +148,13 @@ class Server:
     def notify(self, accounts: Iterable[int], method: str, params: object) -> None:
         """Send a notification to every logged-in connection of the accounts. From any thread."""
         with self._lock:
-            concerned = [(peer, self._peers[peer]) for account in accounts for peer in self._accounts.get(account, ())]
+            concerned = [
+                (account, peer, self._peers[peer]) for account in accounts for peer in self._accounts.get(account, ())
+            ]
         if concerned:
             encoded = msgspec.Raw(msgspec.json.encode(params))
-            for peer, io in concerned:
-                io.post(peer.notify, method, encoded)
+            for account, peer, io in concerned:
+                io.post(peer.tell, account, method, encoded)
 
     def review(self, account: int) -> None:
         """The account has changed: have the application look again at each connection it is logged in on, which may

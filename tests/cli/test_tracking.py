@@ -31,7 +31,7 @@ def code_of(shell: Shell, number: int) -> str:
 
 
 def test_an_order_is_followed_to_its_delivery(person: Person, shop: Shop) -> None:
-    dora, dirk = person("dora"), person("dirk", "courier")
+    dora, dino = person("dora"), person("dino", "courier")
     number = placed(dora)
     with Terminal(dora, "order", "track", str(number)) as terminal, shop.enter("staff1", "admin") as admin:
         terminal.wait_for("placed")
@@ -39,10 +39,10 @@ def test_an_order_is_followed_to_its_delivery(person: Person, shop: Shop) -> Non
         terminal.wait_for("confirmed")
         admin.advance_order(number, OrderStatus.PACKED, note="two parcels")
         terminal.wait_for("(two parcels)")
-        admin.advance_order(number, OrderStatus.OUT_FOR_DELIVERY, courier="dirk")
+        admin.advance_order(number, OrderStatus.OUT_FOR_DELIVERY, courier="dino")
         terminal.wait_for("out for delivery")
         code = code_of(dora, number)
-        assert dirk("deliveries", "confirm", str(number), code).code == 0
+        assert dino("deliveries", "confirm", str(number), code).code == 0
         assert terminal.end() == 0
         lines = [line.rstrip() for line in terminal.screen.strip().split("\n")]
     patterns = [
@@ -50,7 +50,7 @@ def test_an_order_is_followed_to_its_delivery(person: Person, shop: Shop) -> Non
         f"{AT}  confirmed         by staff1",
         f"{AT}  packed            by staff1  \\(two parcels\\)",
         f"{AT}  out for delivery  by staff1  delivery code {code}",
-        f"{AT}  delivered         by dirk",
+        f"{AT}  delivered         by dino",
     ]
     assert len(lines) == len(patterns)
     assert all(re.fullmatch(pattern, line) for pattern, line in zip(patterns, lines, strict=True)), lines

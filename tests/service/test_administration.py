@@ -45,6 +45,7 @@ def test_a_role(shop: Shop, root: Session) -> None:
     assert shop.accounts.review(alice, None) == Stays(Session(alice.account_id, "alice", Role.ADMIN))
     assert audited(shop) == [
         (1, "account.role_changed", "account:2", '{"old":"customer","new":"courier","by":"admin"}'),
+        (1, "account.viewed", "account:2", '{"by":"admin"}'),
         (None, "account.role_changed", "account:2", '{"old":"courier","new":"admin","by":"operator"}'),
     ]
 

@@ -30,7 +30,10 @@ class Both:
     last: int = 0
 
     def heard(self) -> list[object]:
-        events, self.last = self.server.announcements.since(self.last)
+        self.server.events.clear()
+        self.last = self.server.announcements.hear(self.last)
+        events = self.server.events.copy()
+        self.server.events.clear()
         return events
 
     def stored(self) -> list[tuple[object, ...]]:

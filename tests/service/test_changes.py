@@ -654,7 +654,10 @@ def test_staff_that_advances_it_has_looked(shop: Shop, people: People, code: str
     shop.advance(people.carl, 1, "out_for_delivery")
     assert refusal(shop.confirm, people.carl, 1, code) == (Reason.WRONG_CODE, {"tries_left": 0})
     shop.advance(None, 1, "out_for_delivery")
-    assert actions(shop)[-1] == (None, "order.unlocked", "order:1", {"wrong_codes": 5, "by": "operator"})
+    assert actions(shop)[-2:] == [
+        (None, "order.unlocked", "order:1", {"wrong_codes": 5, "by": "operator"}),
+        (None, "order.viewed", "order:1", {"account": people.alice.account_id, "by": "operator"}),
+    ]
     assert refusal(shop.confirm, people.carl, 1, wrong(code)) == (Reason.WRONG_CODE, {"tries_left": 4})
     shop.advance(people.agnes, 1, "packed")
     shop.advance(people.agnes, 1, "out_for_delivery")

@@ -468,6 +468,10 @@ def audited(shop: Shop) -> list[tuple[int | None, str, str | None, object]]:
     return [(row.actor, row.action, row.subject, msgspec.json.decode(str(row.detail))) for row in rows]
 
 
+def seen(order: int) -> dict[str, int]:
+    return {"orders": 1, "newest": order, "oldest": order}
+
+
 def test_staff_that_looks_at_what_is_not_its_own_is_written_down(shop: Shop) -> None:
     alice, carl = shop.customer("alice"), shop.customer("carl", Role.COURIER)
     agnes, adam = shop.customer("agnes", Role.AGENT), shop.customer("adam", Role.ADMIN)
@@ -493,13 +497,17 @@ def test_staff_that_looks_at_what_is_not_its_own_is_written_down(shop: Shop) -> 
     shop.orders.list(agnes)
     shop.orders.list(adam, account="alice", status=OrderStatus.PLACED)
     shop.orders.list(None, account="agnes")
+    shop.advance(agnes, 1, "placed")  # as it is: that is a look, too
+    shop.orders.deliveries(adam)
     one, two = alice.account_id, agnes.account_id
     assert audited(shop) == [
         (agnes.account_id, "order.viewed", "order:1", {"account": one}),
         (None, "order.viewed", "order:2", {"account": two, "by": "operator"}),
-        (agnes.account_id, "orders.listed", None, {"account": None}),
-        (adam.account_id, "orders.listed", None, {"account": one, "status": "placed"}),
-        (None, "orders.listed", None, {"account": two, "by": "operator"}),
+        (agnes.account_id, "orders.listed", None, {"account": None, "orders": 2, "newest": 2, "oldest": 1}),
+        (adam.account_id, "orders.listed", None, {"account": one, "status": "placed"} | seen(1)),
+        (None, "orders.listed", None, {"account": two, "by": "operator"} | seen(2)),
+        (agnes.account_id, "order.viewed", "order:1", {"account": one}),
+        (adam.account_id, "orders.listed", None, {"deliveries": True}),
     ]
     assert shop.events == []
     check_books(shop)

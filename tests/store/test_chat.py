@@ -23,7 +23,7 @@ MARKER = "meet-me-behind-the-warehouse"
 
 def conversation(number: ConversationId, customer: AccountId, **more: object) -> ConversationRow:
     row = ConversationRow(
-        number, customer, PEOPLE[customer - 1][0], False, ConversationStatus.WAITING, None, None, AT, 0, 0, 0
+        number, customer, PEOPLE[customer - 1][0], False, ConversationStatus.WAITING, None, None, AT, 0, 0, 0, 0, 0
     )
     return row._replace(**more)  # type: ignore[arg-type]
 
@@ -122,12 +122,13 @@ def test_histories_and_keys(filled: Database) -> None:
         assert chat.by_keys(tx, keys) == {keys[0]: found[0], keys[2]: found[1]}
 
 
-def test_what_came_behind_a_read(filled: Database) -> None:
+def test_what_lies_in_a_read(filled: Database) -> None:
     with filled.read() as tx:
-        for up_to, by_staff, by_customer in ((0, 2, 3), (1, 2, 2), (2, 1, 2), (4, 0, 1), (5, 0, 0)):
-            reads = [Read(FIRST, False, up_to), Read(FIRST, True, up_to), Read(SECOND, True, 0)]
+        spans = ((0, 0, 0, 0), (0, 1, 0, 1), (0, 5, 2, 3), (1, 3, 1, 1), (2, 4, 1, 1), (3, 9, 1, 1))
+        for after, up_to, by_staff, by_customer in spans:
+            reads = [Read(FIRST, False, after, up_to), Read(FIRST, True, after, up_to), Read(SECOND, True, 0, 1)]
             expected = {(FIRST, False): by_staff, (FIRST, True): by_customer, (SECOND, True): 1}
-            assert chat.unseen(tx, reads) == {side: count for side, count in expected.items() if count}
+            assert chat.seen(tx, reads) == {side: count for side, count in expected.items() if count}
 
 
 def test_texts_are_sealed(filled: Database) -> None:
@@ -154,7 +155,7 @@ def test_erased_texts(filled: Database, tmp_path: Path) -> None:
             return [cell for (cell,) in connection.execute("SELECT text FROM messages ORDER BY 1")]
 
     before = cells()
-    write(filled, lambda tx: chat.erase(tx, FIRST, 5))
+    write(filled, lambda tx: chat.erase(tx, FIRST))
     assert len(set(before) & set(cells())) == 1
     with filled.read() as tx:
         assert [each.text for each in chat.history(tx, FIRST, 0, 10)] == [chat.ERASED] * 5

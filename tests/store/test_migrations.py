@@ -93,7 +93,7 @@ def connection(database: Database) -> sqlite3.Connection:
     connection.execute("INSERT INTO points_uses VALUES (1, 1, 1, 5)")
     connection.execute(f"INSERT INTO order_history VALUES (1, 1, 'confirmed', '{AT}', 1, NULL)")
     connection.execute(f"INSERT INTO audit VALUES (1, '{AT}', 1, 'login', NULL, NULL, zeroblob(32))")
-    connection.execute(f"INSERT INTO conversations VALUES (1, 1, 'waiting', NULL, '{AT}', 1, 0, 1)")
+    connection.execute(f"INSERT INTO conversations VALUES (1, 1, 'waiting', NULL, '{AT}', 1, 0, 1, 0, 0)")
     connection.execute(f"INSERT INTO messages VALUES (1, 1, 1, 0, '{AT}', 'k', zeroblob(29))")
     connection.execute("INSERT INTO retired_names VALUES (zeroblob(32))")
     connection.execute(f"INSERT INTO announcements VALUES (1, '{AT}', 'account', 1)")
@@ -144,7 +144,7 @@ def connection(database: Database) -> sqlite3.Connection:
         "UPDATE conversations SET agent_id = 1",
         "UPDATE conversations SET status = 'lost'",
         "UPDATE conversations SET staff_unread = -1",
-        f"INSERT INTO conversations VALUES (2, 1, 'waiting', NULL, '{AT}', 0, 0, 0)",
+        f"INSERT INTO conversations VALUES (2, 1, 'waiting', NULL, '{AT}', 0, 0, 0, 0, 0)",
         f"INSERT INTO messages VALUES (1, 1, 1, 0, '{AT}', 'other', zeroblob(29))",
         f"INSERT INTO messages VALUES (1, 2, 1, 0, '{AT}', 'k', zeroblob(29))",
         f"INSERT INTO messages VALUES (1, 0, 1, 0, '{AT}', 'other', zeroblob(29))",

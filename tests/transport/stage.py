@@ -109,6 +109,7 @@ class Puppet:
 
     def review(self, caller: Caller) -> SessionChange | Ending:
         self.effects.append("review")
+        assert caller.session is not None, "there is nobody to look at"
         found = self.standing.get(caller.session, SessionChange(None, caller.session, caller.session))
         if isinstance(found, Exception):
             raise found

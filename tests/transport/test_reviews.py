@@ -76,3 +76,25 @@ def test_nobody_is_looked_at_after_a_logout(stage: Stage, clients: list[Client])
     stage.server.review(2)
     assert clients[2].is_served()
     assert stage.application.effects.count("review") == before + 1
+
+
+def test_nobody_is_looked_at_who_logs_out_right_behind_the_login(stage: Stage, clients: list[Client]) -> None:
+    last = clients[3]
+    last.transmit(
+        last.request(1, "session.login", account=7), last.request(2, "session.logout"), last.request(3, "read.who")
+    )
+    answers = [last.event() for _ in range(3)]
+    assert [answer.id for answer in answers if isinstance(answer, Response)] == [1, 2, 3]
+    assert last.is_served()
+
+
+def test_what_is_for_one_account_does_not_reach_the_next(stage: Stage, clients: list[Client]) -> None:
+    """A notification that was on its way when somebody else logged in."""
+    first, second, *_ = clients
+    peers = [peer for peer in stage.peers() if peer.account == 1]
+    stage.server.moved(peers[0], 2)
+    for peer in peers:
+        stage.post(peer.tell, 1, "order.changed", {"order": 7})
+    assert second.notified() == "order.changed"
+    assert first.is_served()
+    assert not first.notifications

@@ -130,6 +130,8 @@ def _chat() -> None:
         sa.Column("last_sequence", sa.Integer(), nullable=False),
         sa.Column("customer_unread", sa.Integer(), nullable=False),
         sa.Column("staff_unread", sa.Integer(), nullable=False),
+        sa.Column("customer_read", sa.Integer(), nullable=False),
+        sa.Column("staff_read", sa.Integer(), nullable=False),
         sa.CheckConstraint(
             "(agent_id IS NOT NULL) = (status = 'assigned')", name=op.f("ck_conversations_agent_where_assigned")
         ),
