@@ -12,6 +12,7 @@ import fcntl
 import os
 import resource
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,9 +75,19 @@ def key_source(settings: Settings) -> KeySource:
     if database.passphrase_file is None:
         return KeySource(file)
     try:
+        if stat.S_IMODE(Path(database.passphrase_file).stat().st_mode) & 0o077:
+            raise ConfigurationError(
+                "database.passphrase_file",
+                f"{database.passphrase_file} can be read by others",
+                f"chmod 600 {database.passphrase_file}",
+            )
         passphrase = Path(database.passphrase_file).read_text("utf-8").partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError("database.passphrase_file", str(error), "name a text file that can be read") from error
+        raise ConfigurationError(
+            "database.passphrase_file",
+            f"{database.passphrase_file} cannot be read: {getattr(error, 'strerror', None) or error}",
+            "name a text file of this user",
+        ) from error
     if len(passphrase) < MIN_PASSPHRASE:
         raise ConfigurationError(
             "database.passphrase_file",

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from securedelivery.cli import options, output
+from securedelivery.cli import failures, options, output
 from securedelivery.cli.admin_shop import Config, DatabaseUrl, settings_of
 
 if TYPE_CHECKING:
     from securedelivery.config import Settings
+    from securedelivery.store.backup import Backup
 
 app = typer.Typer()
 
@@ -39,8 +40,28 @@ def backup(
     made = backups.backup(file, path)
     if as_json:
         key_file = str(key) if made.opens_with is OpensWith.KEY_FILE else None
-        output.json({"file": str(path), "bytes": made.bytes, "opens_with": made.opens_with, "key_file": key_file})
-        return
+        output.json(
+            {
+                "file": str(path),
+                "bytes": made.bytes,
+                "opens_with": made.opens_with,
+                "key_file": key_file,
+                "tampering": made.tampering,
+            }
+        )
+    else:
+        _tell(path, made, key)
+    if made.tampering is not None:
+        output.error(
+            f"the backup was made, but the audit of this database was tampered with: {made.tampering}",
+            "find out who did that: securedelivery admin audit list",
+        )
+        raise typer.Exit(failures.FAILED)
+
+
+def _tell(path: Path, made: "Backup", key: Path) -> None:
+    from securedelivery.store.backup import OpensWith
+
     output.line(f"{path}: {made.bytes:,} bytes, checked")
     if made.opens_with is OpensWith.KEY_FILE:
         output.note(f"Its key is not in it: {key}")
@@ -61,6 +82,9 @@ def restore(
     *,
     path: Annotated[Path, typer.Argument(help="What `admin backup` made.", metavar="FILE")],
     force: Annotated[bool, typer.Option("--force", help="Replace the database that is there, which is kept.")] = False,
+    despite_audit: Annotated[
+        bool, typer.Option("--despite-audit", help="Although its audit was tampered with: there is no better one.")
+    ] = False,
     config: Config = None,
     database: DatabaseUrl = None,
     as_json: options.AsJson = False,
@@ -74,7 +98,7 @@ def restore(
 
     settings = settings_of(config, database__url=database)
     file, _ = _places(settings)
-    restored = backups.restore(path, file, key_source(settings), replace=force)
+    restored = backups.restore(path, file, key_source(settings), replace=force, despite_audit=despite_audit)
     if as_json:
         kept = None if restored.kept is None else str(restored.kept)
         output.json({"database": str(file), "kept": kept, "outdated": restored.outdated})

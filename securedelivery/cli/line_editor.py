@@ -31,7 +31,7 @@ _NAMES = {
 class LineEditor:
     """limit: characters that a line can have; more are not taken."""
 
-    def __init__(self, *, limit: int = 4_000) -> None:
+    def __init__(self, *, limit: int = 16_000) -> None:
         self.text = ""
         self.cursor = 0
         self.remember = False

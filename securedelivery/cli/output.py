@@ -251,7 +251,8 @@ def _sums(shown: Order) -> list[tuple[str, str]]:
         ]
     pairs.append(("Total", money(shown.total, shown.currency)))
     if shown.points_earned:
-        pairs.append(("Earned", quantity(shown.points_earned, "point")))
+        kept = shown.status not in (OrderStatus.CANCELLED, OrderStatus.RETURNED)
+        pairs.append(("Earned", f"{quantity(shown.points_earned, 'point')}{'' if kept else ', taken back'}"))
     return pairs
 
 

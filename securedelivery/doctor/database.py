@@ -31,6 +31,9 @@ def database(settings: Settings, _now: datetime) -> Iterator[Found]:
     with inspection.looking(path) as connection:
         yield _revision(path, connection)
         fault = inspection.damage(connection, quick=True)
+        tampering = inspection.tampering(connection) if fault is None else None
+    if tampering is not None:
+        yield wrong(f"audit of {path}: {tampering}", "find out who did that: securedelivery admin audit list")
     if fault is None:
         yield ok(f"database {path}: whole")
     else:

@@ -112,6 +112,7 @@ class Privacy:
         """
         self._accounts.prove(session, password, doing="delete", remote=remote)
         self._database.writer.call(self._delete, session)
+        self._database.checkpoint()  # what was erased still stands in the file, and in the log, until then
 
     def _delete(self, tx: Transaction, sessions: Sequence[Session]) -> list[bool | Refusal]:
         now = timestamp(self._clock())

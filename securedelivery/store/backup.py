@@ -43,10 +43,11 @@ class OpensWith(StrEnum):
 
 
 class Backup(NamedTuple):
-    """bytes: the size of the file."""
+    """bytes: the size of the file. tampering: what was done to the audit, in the database as well, if anything."""
 
     bytes: int
     opens_with: OpensWith
+    tampering: str | None
 
 
 class Restored(NamedTuple):
@@ -73,16 +74,17 @@ def backup(path: Path, target: Path) -> Backup:
         with closing(_connect(rough)) as connection:
             connection.execute("VACUUM INTO ?", (str(finished),))
         rough.unlink()
-        opens_with = _checked(finished, path)
+        opens_with, tampering = _checked(finished, path)
         _to_disk(finished)
         _name(finished, target)
-        return Backup(target.stat().st_size, opens_with)
+        return Backup(target.stat().st_size, opens_with, tampering)
 
 
-def restore(source: Path, target: Path, keys: KeySource, *, replace: bool) -> Restored:
+def restore(source: Path, target: Path, keys: KeySource, *, replace: bool, despite_audit: bool = False) -> Restored:
     """Put the backup `source` in the place of the database `target`, which stays beside it under another name.
 
-    replace: whether there may be one. Raises StoreError where the backup is not whole or not ours, where the key does
+    replace: whether there may be one. despite_audit: take it although its audit was tampered with, for want of a
+    better one. Raises StoreError where the backup is not whole or not ours, where the key does
     not open it, or while anything has the database open; then nothing was changed.
     """
     target = Path(os.path.realpath(target))
@@ -91,7 +93,7 @@ def restore(source: Path, target: Path, keys: KeySource, *, replace: bool) -> Re
         copy = shop / "restored"  # what is checked is what is put in place, whatever happens to the backup meanwhile
         _private(copy)
         shutil.copyfile(source, copy)
-        outdated = _check(copy, source, keys)
+        outdated = _check(copy, source, keys, despite_audit=despite_audit)
         _to_disk(copy)
         return Restored(_put(copy, target, shop / "kept"), outdated)
 
@@ -110,15 +112,17 @@ def _snapshot(path: Path, rough: Path) -> None:
         live.execute("ROLLBACK")
 
 
-def _checked(finished: Path, path: Path) -> OpensWith:
+def _checked(finished: Path, path: Path) -> tuple[OpensWith, str | None]:
     with inspection.looking(finished) as connection:
         fault = inspection.damage(connection)
         if fault is not None:
             raise StoreError(f"{path} is damaged ({fault}), so no backup was made of it; restore an older one")
         lock = inspection.lock(connection)
-    if lock is None:
-        return OpensWith.NOTHING
-    return OpensWith.KEY_FILE if lock.salt is None else OpensWith.PASSPHRASE
+        tampering = inspection.tampering(connection)
+    opens_with = OpensWith.NOTHING
+    if lock is not None:
+        opens_with = OpensWith.KEY_FILE if lock.salt is None else OpensWith.PASSPHRASE
+    return opens_with, None if tampering is None else str(tampering)
 
 
 def _check_places(source: Path, target: Path, *, replace: bool) -> None:
@@ -141,16 +145,16 @@ def _check_places(source: Path, target: Path, *, replace: bool) -> None:
         )
 
 
-def _check(copy: Path, source: Path, keys: KeySource) -> bool:
+def _check(copy: Path, source: Path, keys: KeySource, *, despite_audit: bool) -> bool:
     """See that the copy of the backup is whole, ours, and opens with the key. Returns whether it is outdated."""
     try:
         with inspection.looking(copy) as connection:
-            return _revision(connection, keys) != HEAD
+            return _revision(connection, keys, despite_audit=despite_audit) != HEAD
     except StoreError as error:
         raise StoreError(f"{source} was not restored: {str(error).removeprefix(f'{copy}: ')}") from error
 
 
-def _revision(connection: sqlite3.Connection, keys: KeySource) -> str:
+def _revision(connection: sqlite3.Connection, keys: KeySource, *, despite_audit: bool) -> str:
     fault = inspection.damage(connection)
     if fault is not None:
         raise StoreError(f"it is damaged ({fault}); take another backup")
@@ -162,9 +166,12 @@ def _revision(connection: sqlite3.Connection, keys: KeySource) -> str:
     lock = inspection.lock(connection)
     if lock is not None:
         keys.open(lock)
-    tampering = inspection.tampering(connection)
+    tampering = None if despite_audit else inspection.tampering(connection)
     if tampering is not None:
-        raise StoreError(f"its audit was tampered with: {tampering}; take another backup, and find out who did that")
+        raise StoreError(
+            f"its audit was tampered with: {tampering}; take another backup, and find out who did that;"
+            " --despite-audit takes it all the same"
+        )
     return revision
 
 

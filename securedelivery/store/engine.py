@@ -9,7 +9,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -155,6 +155,11 @@ class Database:
                 tx.connection.close()
             else:
                 self._idle.append(tx)
+
+    def checkpoint(self) -> None:
+        """Bring everything into the file, and leave nothing in the log, unless somebody is reading just now."""
+        with closing(self._engine.connect()) as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
     def close(self) -> None:
         """Write what is queued, answer it, and close. Reads must have ended."""

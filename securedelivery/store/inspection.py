@@ -87,6 +87,8 @@ def tampering(connection: sqlite3.Connection) -> Damage | None:
         if row is None:
             return Damage(Tampering.HEAD, 0, 0, "the head of the chain was removed")
         head = Head(*row)
+    if not _has(connection, "audit"):
+        return Damage(Tampering.REMOVED, 1, head.number if head else 1, "with their table")
     rows = connection.execute("SELECT id, at, actor_id, action, subject, detail, hash FROM audit ORDER BY id")
     return examine((AuditRow(number, AuditEntry(*entry), digest) for number, *entry, digest in rows), head)
 

@@ -2,9 +2,11 @@
 
 import json
 import re
+import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,7 @@ def test_as_json(shell: Shell, place: Path) -> None:
         "bytes": (place / "monday.db").stat().st_size,
         "opens_with": "key file",
         "key_file": str(place / "shop.db.key"),
+        "tampering": None,
     }
     restored = json.loads(shell("admin", "restore", "monday.db", "--force", "--json", *DATABASE).stdout)
     (kept,) = place.glob("shop.db.replaced-*")
@@ -84,7 +87,27 @@ def test_as_json(shell: Shell, place: Path) -> None:
     assert json.loads(shell("admin", "restore", "monday.db", "--json", *DATABASE).stdout)["kept"] is None
 
 
+def test_a_database_whose_audit_was_tampered_with(shell: Shell, place: Path) -> None:
+    """The backup is there, as it may be the last one, but nobody can overlook what is wrong with it."""
+    with closing(sqlite3.connect(place / "shop.db")) as connection:
+        connection.executescript("DROP TRIGGER audit_delete; DELETE FROM audit")
+    done = shell("admin", "backup", "monday.db", *DATABASE)
+    assert done.code == 1
+    assert done.stdout.startswith("monday.db: ")
+    assert done.stderr.endswith(
+        "error: the backup was made, but the audit of this database was tampered with: row 1 was removed (from the end)"
+        "\n"
+        "hint: find out who did that: securedelivery admin audit list\n"
+    )
+    refused = shell("admin", "restore", "monday.db", "--force", *DATABASE)
+    assert refused.code == 1
+    assert "--despite-audit" in refused.stderr
+    assert shell("admin", "restore", "monday.db", "--force", "--despite-audit", *DATABASE).code == 0
+    assert "row 1 was removed" in shell("doctor", *DATABASE).stdout
+
+
 def test_a_passphrase_instead_of_a_key(shell: Shell) -> None:
+    (shell.home / "words.txt").touch(0o600)
     (shell.home / "words.txt").write_text("a word that only the operator knows\n")
     shell.environment |= {"SECUREDELIVERY_DATABASE_PASSPHRASE_FILE": "words.txt"}
     assert shell("admin", "account", "create", "ada", *DATABASE).code == 0

@@ -20,14 +20,14 @@ def wrong(code: str) -> str:
 
 
 def test_from_packed_to_delivered(person: Person, shop: Shop) -> None:
-    customer, courier = person("carla", address="1 Main Street\nSpringfield"), person("kuno", "courier")
+    customer, courier = person("celia", address="1 Main Street\nSpringfield"), person("kuno", "courier")
     assert said(courier("deliveries", "list")) == ("", "Nothing to deliver.\n", 0)
     number, code = packed(customer, shop, "kuno")
     width = len(max("ORDER", number, key=len))
     assert said(courier("deliveries", "list")) == (
         (
             f"{'ORDER':>{width}}  STATUS      TOTAL  CUSTOMER  ADDRESS\n"
-            f"{number:>{width}}  packed  EUR 99.00  carla     1 Main Street, Springfield\n"
+            f"{number:>{width}}  packed  EUR 99.00  celia     1 Main Street, Springfield\n"
         ),
         "",
         0,
@@ -36,7 +36,7 @@ def test_from_packed_to_delivered(person: Person, shop: Shop) -> None:
     assert said(done) == (
         (
             "Order     NUMBER\n"
-            "Customer  carla\n"
+            "Customer  celia\n"
             "Status    out for delivery\n"
             "Placed    AT-SOME-MINUTE--\n"
             "Address   1 Main Street, Springfield\n"
@@ -49,7 +49,7 @@ def test_from_packed_to_delivered(person: Person, shop: Shop) -> None:
             "Earned  99 points\n"
             "\n"
             "WHEN              STATUS            BY          NOTE\n"
-            "AT-SOME-MINUTE--  placed            carla\n"
+            "AT-SOME-MINUTE--  placed            celia\n"
             "AT-SOME-MINUTE--  confirmed         the-packer\n"
             "AT-SOME-MINUTE--  packed            the-packer\n"
             "AT-SOME-MINUTE--  out for delivery  kuno\n"
@@ -105,7 +105,7 @@ def test_what_is_anothers_to_deliver(person: Person, shop: Shop, command: str) -
 
 
 def test_steps_that_cannot_be(person: Person, shop: Shop) -> None:
-    customer, courier = person("cora"), person("klaus", "courier")
+    customer, courier = person("cody"), person("klaus", "courier")
     number, code = packed(customer, shop, "klaus")
     assert said(courier("deliveries", "confirm", number, code)) == fails(
         f"order {number} is packed: you can make it out_for_delivery",

@@ -95,7 +95,7 @@ def test_cancel(person: Person, shop: Shop) -> None:
             "       1  CPU-1  A small processor  EUR 99.00  EUR 99.00\n"
             "\n"
             "Total   EUR 99.00\n"
-            "Earned  99 points\n"
+            "Earned  99 points, taken back\n"
             "\n"
             "WHEN              STATUS     BY   NOTE\n"
             "AT-SOME-MINUTE--  placed     ole\n"

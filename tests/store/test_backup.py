@@ -71,7 +71,7 @@ def test_a_backup_is_the_database_in_one_file(place: Path) -> None:
         made = backup.backup(place / "shop.db", target)
     finally:
         os.umask(before)
-    assert made == (target.stat().st_size, OpensWith.KEY_FILE)
+    assert made == (target.stat().st_size, OpensWith.KEY_FILE, None)
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert names(place) == {"shop.db", "shop.db.key", "monday.db"}
     assert target.read_bytes()[18:20] == b"\x01\x01"  # no write-ahead log: one file is all of it
