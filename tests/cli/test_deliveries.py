@@ -105,7 +105,7 @@ def test_what_is_anothers_to_deliver(person: Person, shop: Shop, command: str) -
 
 
 def test_steps_that_cannot_be(person: Person, shop: Shop) -> None:
-    customer, courier = person("cody"), person("klaus", "courier")
+    customer, courier = person("cyril"), person("klaus", "courier")
     number, code = packed(customer, shop, "klaus")
     assert said(courier("deliveries", "confirm", number, code)) == fails(
         f"order {number} is packed: you can make it out_for_delivery",
