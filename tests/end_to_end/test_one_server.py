@@ -9,7 +9,7 @@ from end_to_end.server_process import ServerProcess
 def test_a_second_server_on_the_database_is_told_so(server: ServerProcess, certs: Path) -> None:
     """It would not tell its customers of what the first one changes."""
     second = ServerProcess(server.folder, certs)
-    with pytest.raises(AssertionError, match=r"another server is serving .*; stop that one, or name another --database"):
+    with pytest.raises(AssertionError, match="another server is serving"):
         second.start()
     server.kill()
     with second:
