@@ -472,6 +472,9 @@ def _invalid(text: str) -> Refusal:
     pointer = "".join(f"/{name or index}" for name, index in re.findall(r"\.([a-z_]+)|\[(\d+)\]", place))
     if missing := re.fullmatch(r"Object missing required field `(\w+)`", message):
         return Refusal.invalid(f"{pointer}/{missing[1]}", f"{missing[1]} is missing")
+    if size := re.fullmatch(r"Expected `(str|array)` of length (<=|>=) (\d+)", message):
+        unit = "characters" if size[1] == "str" else "entries"
+        message = f"expected {'at least' if size[2] == '>=' else 'at most'} {size[3]} {unit}"
     if pattern := re.fullmatch(r"Expected `str` matching regex '(.*)'", message):
         message = f"expected {m.PATTERNS[pattern[1].encode().decode('unicode_escape')]}"
     return Refusal.invalid(pointer, f"{pointer.rpartition('/')[2] or 'params'}: {message[:1].lower()}{message[1:]}")

@@ -37,7 +37,7 @@ class IssuedNames:
                 self._seen = seen
         except FileNotFoundError:
             if self._names:
-                _log.warning("%s is gone; the names known so far stay reserved", self._path)
+                _log.warning("! %s is gone; the names known so far stay reserved", self._path)
         except (OSError, UnicodeDecodeError) as error:
             # Better the names as they were than names given away.
-            _log.warning("%s cannot be read (%s); the names known so far stay reserved", self._path, error)
+            _log.warning("! %s cannot be read (%s); the names known so far stay reserved", self._path, error)

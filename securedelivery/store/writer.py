@@ -158,9 +158,9 @@ class Writer:
             # Of the transaction as a whole: no disk left, an input/output error. An exception object for each,
             # because each is raised on a thread of its own.
             if isinstance(error, self._driver_error):  # a full disk needs no traceback on it as well
-                _log.error("a transaction of %d commands was lost: %s", len(jobs), error)
+                _log.error("! a transaction of %d commands was lost: %s", len(jobs), error)
             else:
-                _log.exception("a transaction of %d commands was lost", len(jobs))
+                _log.exception("! a transaction of %d commands was lost", len(jobs))
             self._disconnect()
             outcomes = []
             for _ in jobs:
@@ -216,12 +216,12 @@ class Writer:
             try:
                 job.done(outcome)
             except Exception:  # noqa: BLE001 -- one caller's bug is not the others'
-                _log.exception("the answer to a command was not delivered")
+                _log.exception("! the answer to a command was not delivered")
         if events:
             try:
                 self.on_commit(events)
             except Exception:  # noqa: BLE001 -- logged; the orders stand
-                _log.exception("the events of a transaction were not delivered")
+                _log.exception("! the events of a transaction were not delivered")
 
     def _disconnect(self) -> None:
         if self._tx is not None:

@@ -70,7 +70,7 @@ def test_update(person: Person) -> None:
         (
             ("--name", ""),
             fails(
-                "name: expected `str` of length >= 1",
+                "name: expected at least 1 characters",
                 "--name takes one line of 1 to 500 characters; to remove it: account update --clear name",
                 1,
             ),

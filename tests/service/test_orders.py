@@ -598,3 +598,23 @@ def test_a_fingerprint_is_for_ever(shop: Shop) -> None:
     whole = fingerprint(shop.command(alice, ("A-1", 2), ("B-2", 1), address="Straße 1", redeem=5))
     assert whole == hashlib.sha256('[[["A-1",2],["B-2",1]],"Straße 1",5]'.encode()).digest()
     assert fingerprint(shop.command(alice, GPU)) == hashlib.sha256(b'[[["GPU-1",1]],null,null]').digest()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE accounts SET disabled = 1 WHERE username = 'agnes'", Reason.DISABLED),
+        ("UPDATE accounts SET role = 'customer' WHERE username = 'agnes'", Reason.FORBIDDEN),
+        ("DELETE FROM accounts WHERE username = 'agnes'", Reason.NOT_LOGGED_IN),
+    ],
+)
+def test_who_is_staff_no_more_lists_nothing(shop: Shop, change: str, reason: Reason) -> None:
+    """Also while the connection has not heard of it."""
+    agnes, adam = shop.customer("agnes", Role.AGENT), shop.customer("adam", Role.ADMIN)
+    shop.place(shop.customer("alice"), GPU)
+    assert shop.orders.deliveries(adam) == ([], None)
+    shop.sql(change)
+    for call in (lambda: shop.orders.list(agnes), lambda: shop.orders.deliveries(agnes)):
+        with pytest.raises(Refusal) as caught:
+            call()
+        assert caught.value.reason is reason

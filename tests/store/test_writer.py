@@ -195,8 +195,8 @@ def test_a_listener_that_fails_stops_nobody(database: Database, caplog: pytest.L
     assert database.writer.call(add, 2) == 20
     assert database.writer.call(other, 3) == -3
     messages = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert messages.count("the answer to a command was not delivered") == 1
-    assert "the events of a transaction were not delivered" in messages
+    assert messages.count("! the answer to a command was not delivered") == 1
+    assert "! the events of a transaction were not delivered" in messages
 
 
 def test_a_commit_that_fails_is_everybodys_failure(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
