@@ -363,7 +363,11 @@ class Changes:
         self._orders[stored.order.order] = stored._replace(wrong_codes=wrong)
         left = MAX_WRONG_CODES - wrong
         self._note(stored, actor, "delivery.wrong_code", {"tries_left": left})
-        return Refusal(Reason.WRONG_CODE, f"not the code of this order; {left} of {MAX_WRONG_CODES} tries are left", tries_left=left)
+        return Refusal(
+            Reason.WRONG_CODE,
+            f"not the code of this order; {left} of {MAX_WRONG_CODES} tries are left",
+            tries_left=left,
+        )
 
 
 def not_found(order: int) -> Refusal:
