@@ -11,7 +11,7 @@ import typer
 
 from securedelivery.api import messages as m
 from securedelivery.cli import options, output
-from securedelivery.cli.service import Advised, Service, advising, ask, password
+from securedelivery.cli.service import NEW_PASSWORD, Advised, Service, advising, ask, password
 from securedelivery.cli.text import quantity
 from securedelivery.client.private_file import replace_private
 from securedelivery.errors import ConfigurationError, ConnectionFailure, Reason, Refusal
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-NEW_PASSWORD = "SECUREDELIVERY_NEW_PASSWORD"  # noqa: S105 -- the name of a variable
 _WRONG_PASSWORD = {Reason.BAD_CREDENTIALS: "give the password that the account has now"}
 
 

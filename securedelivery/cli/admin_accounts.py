@@ -8,13 +8,12 @@ import typer
 from securedelivery.api.messages import Page
 from securedelivery.cli import admin_output, options, output, paging
 from securedelivery.cli.admin_shop import Certs, Config, DatabaseUrl, first_line, opened
-from securedelivery.cli.service import advising, password
+from securedelivery.cli.service import NEW_PASSWORD, advising, password
 from securedelivery.errors import Reason, Refusal
 from securedelivery.model import Account, Role
 
 app = typer.Typer(no_args_is_help=True)
 
-NEW_PASSWORD = "SECUREDELIVERY_NEW_PASSWORD"  # noqa: S105 -- the name of a variable
 Name = Annotated[str, typer.Argument(help="The account's name.", metavar="NAME")]
 
 _HINTS = {

@@ -18,6 +18,7 @@ __all__ = ["Advised", "Service", "advising", "ask", "password"]
 TIMEOUT_SECONDS = 30.0
 USER = "SECUREDELIVERY_USER"
 PASSWORD = "SECUREDELIVERY_PASSWORD"  # noqa: S105 -- the name of a variable
+NEW_PASSWORD = "SECUREDELIVERY_NEW_PASSWORD"  # noqa: S105 -- the same
 TERMINAL = Path("/dev/tty")
 
 

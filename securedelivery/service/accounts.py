@@ -23,7 +23,7 @@ from securedelivery.service.identity import IssuedNames, name_of
 from securedelivery.service.passwords import Passwords, check_acceptable
 from securedelivery.service.profiles import UpdateCommand, check_own
 from securedelivery.service.rewards import RewardRules
-from securedelivery.service.session import Session
+from securedelivery.service.session import Session, locked_out
 from securedelivery.store import accounts, audit
 from securedelivery.store.accounts import AccountRow
 from securedelivery.store.engine import Database, Transaction
@@ -245,7 +245,7 @@ def _judged(login: _Login, row: AccountRow | None) -> Session | Refusal:
     if row is None or login.row is None or not login.succeeded or row.deleted_at is not None:
         return _bad()
     if row.disabled:
-        return Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
+        return locked_out()
     if row.credentials != login.row.credentials or (row.certificate_required and login.method == "password"):
         return _bad()
     return Session(row.id, row.username, row.role, row.credentials)

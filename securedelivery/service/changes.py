@@ -18,7 +18,7 @@ from securedelivery.service.events import OrderChanged, RewardsChanged
 from securedelivery.service.placement import Wanted, checked_address, priced, wanted_products
 from securedelivery.service.points import Points, write_points
 from securedelivery.service.rewards import RewardRules
-from securedelivery.service.session import Session
+from securedelivery.service.session import Session, acting
 from securedelivery.service.transitions import UNDOING, Need, allowed, find
 from securedelivery.store import audit, orders, products, rewards
 from securedelivery.store.engine import Transaction
@@ -214,12 +214,7 @@ class Changes:
         """Who is acting, as the account is now; None for the operator."""
         if command.session is None:
             return None
-        actor = self._parties.get(command.session.account_id)
-        if actor is None:
-            raise Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
-        if actor.disabled:
-            raise Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
-        return actor
+        return acting(self._parties.get(command.session.account_id))
 
     def _shown(self, stored: StoredOrder, actor: Party | None) -> StoredOrder:
         """The order as it is; that staff sees what is not its own is written down."""

@@ -22,7 +22,7 @@ from securedelivery.model import (
     Timestamp,
 )
 from securedelivery.service.chat_events import ConversationChanged, MessageSent
-from securedelivery.service.session import Session
+from securedelivery.service.session import Session, acting
 from securedelivery.store import audit, chat
 from securedelivery.store.chat import ConversationRow, Person
 from securedelivery.store.engine import Transaction
@@ -105,11 +105,7 @@ class ChatBatch:
     def person(self, session: Session) -> Person:
         """Whoever asks, as the account is now. Raises Refusal."""
         person = self._people.get(session.account_id)
-        if person is None or person.deleted:
-            raise Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
-        if person.disabled:
-            raise Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
-        return person
+        return acting(None if person is None or person.deleted else person)
 
     def agent(self, session: Session) -> Person:
         """The same, where it has to be an agent or admin."""

@@ -14,7 +14,7 @@ from securedelivery.service.batches import one_by_one
 from securedelivery.service.changes import Changes, Command, not_found
 from securedelivery.service.placement import Placement
 from securedelivery.service.rewards import RewardRules
-from securedelivery.service.session import Session
+from securedelivery.service.session import Session, acting
 from securedelivery.service.transitions import STAFF, UNDOING
 from securedelivery.store import accounts, audit, orders
 from securedelivery.store.engine import Database, Transaction
@@ -265,11 +265,7 @@ def _carried_out(
 
 def _check_staff(tx: Transaction, session: Session) -> None:
     """Whether the caller still is staff, as the account is now."""
-    party = next(iter(orders.parties(tx, [session.account_id], [])), None)
-    if party is None:
-        raise Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
-    if party.disabled:
-        raise Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
+    party = acting(next(iter(orders.parties(tx, [session.account_id], [])), None))
     if party.role not in STAFF:
         raise Refusal(Reason.FORBIDDEN, f"your role is {party.role} now; log in again")
 

@@ -28,6 +28,7 @@ from securedelivery.model import (
 from securedelivery.service.events import OrderChanged, RewardsChanged
 from securedelivery.service.points import Points, write_points
 from securedelivery.service.rewards import RewardRules
+from securedelivery.service.session import acting
 from securedelivery.store import accounts, audit, orders, products, rewards
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import MAX_INTEGER
@@ -91,11 +92,7 @@ class Placement:
 
     def place(self, command: "PlaceCommand") -> Order:
         """The new order, or the one that this key has placed before. Raises Refusal."""
-        buyer = self._buyers.get(command.session.account_id)
-        if buyer is None:
-            raise Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
-        if buyer.disabled:
-            raise Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
+        buyer = acting(self._buyers.get(command.session.account_id))
         key = (buyer.id, command.idempotency_key)
         digest = orders.keyed(self._tx, fingerprint(command))
         if key in self._used:

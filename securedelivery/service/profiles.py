@@ -12,7 +12,7 @@ from securedelivery.model import Account, MailPreferences, Role, Timestamp, time
 from securedelivery.service.batches import one_by_one
 from securedelivery.service.identity import name_of
 from securedelivery.service.rewards import RewardRules
-from securedelivery.service.session import Ends, Session, Standing, Stays
+from securedelivery.service.session import Ends, Session, Standing, Stays, acting, gone
 from securedelivery.store import accounts, audit
 from securedelivery.store.accounts import AccountRow
 from securedelivery.store.audit import AuditEntry
@@ -150,10 +150,7 @@ def _updated(row: AccountRow, changes: Changes) -> AccountRow:
 
 def usable(row: AccountRow | None, session: Session) -> AccountRow:
     """The session's account, where the session still is one. Raises Refusal."""
-    if row is None or row.deleted_at is not None:
-        raise gone()
-    if row.disabled:
-        raise Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
+    row = acting(None if row is None or row.deleted_at is not None else row)
     if row.credentials != session.credentials:
         raise Refusal(Reason.NOT_LOGGED_IN, "the way to log in was changed; log in again")
     return row
@@ -168,10 +165,6 @@ def check_admin(tx: Transaction, actor: Session | None) -> None:
 def by(actor: Session | None) -> str:
     """For the audit's details: as what somebody acted."""
     return "operator" if actor is None else "admin"
-
-
-def gone() -> Refusal:
-    return Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
 
 
 def check_own(username: str, identity: str | None) -> None:

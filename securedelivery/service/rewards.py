@@ -9,12 +9,11 @@ from itertools import pairwise
 import msgspec
 
 from securedelivery import model
-from securedelivery.errors import Reason, Refusal
 from securedelivery.model import Cents, NextTier, PointsEntry, Timestamp, timestamp
 from securedelivery.service import cursors
 from securedelivery.service.events import RewardsChanged
 from securedelivery.service.points import Points, write_points
-from securedelivery.service.session import Session
+from securedelivery.service.session import Session, gone
 from securedelivery.store import accounts, rewards
 from securedelivery.store.engine import Database, Transaction
 from securedelivery.store.schema import MAX_INTEGER
@@ -119,7 +118,7 @@ class Rewards:
         with self._database.read() as tx:
             row = accounts.by_id(tx, session.account_id)
         if row is None:
-            raise Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
+            raise gone()
         return self._rules.standing(row.points, row.order_count)
 
     def history(

@@ -1,7 +1,9 @@
 """Who is asking, and whether they still may."""
 
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
+from securedelivery.errors import Reason, Refusal
 from securedelivery.model import AccountId, Role
 
 
@@ -39,3 +41,28 @@ class Ends:
 
 Standing = Stays | Ends
 """What Accounts.review() finds."""
+
+
+class _Account(Protocol):
+    @property
+    def disabled(self) -> bool: ...
+
+
+Account = TypeVar("Account", bound=_Account)
+
+
+def acting(account: Account | None) -> Account:
+    """The account of whoever asks, as it is in this transaction. Raises Refusal where it is gone or disabled."""
+    if account is None:
+        raise gone()
+    if account.disabled:
+        raise locked_out()
+    return account
+
+
+def gone() -> Refusal:
+    return Refusal(Reason.NOT_LOGGED_IN, "this account no longer exists")
+
+
+def locked_out() -> Refusal:
+    return Refusal(Reason.DISABLED, "this account is disabled; ask the shop")
