@@ -3,8 +3,8 @@
 Each cell is AES-256-GCM (NIST SP 800-38D) under a key derived for its column (HKDF-SHA-256, RFC 5869) from the key of
 the database, with a random 96-bit nonce in front and table, column and row as associated data: a cell that was
 altered, or copied to another row, is an error that names the row. The key is in a file of its own beside the database,
-or comes from a passphrase by Argon2id. A key for each column keeps the random nonces far below the 2**32 messages of
-section 8.3 for each key, and lets a second vault with other keys exist.
+or comes from a passphrase by Argon2id. A key for each column keeps random nonces below section 8.3's 2**32 messages a
+key, which is then a limit for each column and not for all of them together.
 """
 
 import hmac
