@@ -88,10 +88,11 @@ class Changes:
             return
         settling = [self._orders[number] for number in numbers]
         customers = {stored.customer for stored in settling}
-        lots = rewards.lots(self._tx, customers)
+        holders = rewards.holders(self._tx, customers)
+        lots = rewards.lots(self._tx, {holder.id: holder.points for holder in holders})
         self._traces = rewards.traces(self._tx, customers, [stored.order.order for stored in settling])
         expiry = self._rules.expiry(now)
-        for holder in rewards.holders(self._tx, customers):
+        for holder in holders:
             self._points[holder.id] = Points(holder, lots[holder.id], self._now, expiry)
 
     def update(self, command: "UpdateCommand") -> StoredOrder:
@@ -261,10 +262,10 @@ class Changes:
 
     def _settle(self, stored: StoredOrder, *, earned: int, redeemed: int, more_orders: int = 0) -> None:
         points = self._points[stored.customer]
-        entries = len(points.ledger)
+        newest = points.newest
         points.settle(stored.order, self._traces[stored.order.order], earned=earned, redeemed=redeemed)
         points.order_count += more_orders
-        if more_orders or len(points.ledger) > entries:
+        if more_orders or points.newest > newest:
             standing = self._rules.standing(points.balance, points.order_count)
             self._tx.publish(RewardsChanged(stored.customer, standing))
 

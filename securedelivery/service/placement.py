@@ -6,7 +6,7 @@ is refused leaves no trace in what the later ones see.
 
 import hashlib
 import secrets
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -78,10 +78,13 @@ class Placement:
             self._placed = {found.order.order: found.order for found in known.values()}
         self._products = products.by_skus(tx, {line.sku for command in commands for line in command.lines})
         redeeming = {command.session.account_id for command in commands if command.redeem_points}
-        lots = rewards.lots(tx, redeeming) if redeeming else defaultdict(list)
+        balances = {account: self._buyers[account].points for account in redeeming & self._buyers.keys()}
+        lots = rewards.lots(tx, balances)
         expiry = rules.expiry(now)
         # After the orders so far.
-        self._points = {buyer.id: Points(buyer, lots[buyer.id], self._now, expiry) for buyer in self._buyers.values()}
+        self._points = {
+            buyer.id: Points(buyer, lots.get(buyer.id, ()), self._now, expiry) for buyer in self._buyers.values()
+        }
         self._next_order = orders.next_id(tx)
 
         # What write() writes.
@@ -187,18 +190,18 @@ class Placement:
                 idempotency_key=key,
                 fingerprint=digest,
                 version=order.version,
-                status=order.status,
+                status=order.status.value,
                 subtotal=order.subtotal,
                 discount=order.discount,
                 total=order.total,
                 currency=order.currency,
-                address=order.address,
                 points_earned=order.points_earned,
                 points_redeemed=order.points_redeemed,
                 courier_id=None,
                 delivery_code=order.delivery_code,
                 placed_at=self._now,
                 changed_at=self._now,
+                address=order.address,
                 orders_before=self._points[buyer.id].order_count,
             )
         )

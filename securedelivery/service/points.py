@@ -31,7 +31,10 @@ class Holder(Protocol):
 
 
 class Points:
-    """order_count: orders that are not cancelled or returned; the caller's to change. ledger, uses: what is new."""
+    """order_count: orders that are not cancelled or returned; the caller's to change.
+
+    newest: the number of the ledger's newest entry. uses: what is new.
+    """
 
     def __init__(self, holder: Holder, lots: Iterable[LotRow], now: Timestamp, expiry: Timestamp) -> None:
         """lots: all of the account's, oldest expiry first; for one who earns and nothing else, none will do.
@@ -40,10 +43,10 @@ class Points:
         """
         self.balance = holder.points
         self.order_count = holder.order_count
-        self.ledger: list[LedgerRow] = []
         self.uses: list[UseRow] = []
         self._before = holder
-        self._entry = holder.ledger_entries
+        self._ledger: list[LedgerRow] = []
+        self.newest = holder.ledger_entries
         self._lots = list(lots)
         self._stored = {lot.entry: lot.remaining for lot in self._lots}
         self._now = now
@@ -102,14 +105,19 @@ class Points:
         more = (
             self.balance - before.points,
             self.order_count - before.order_count,
-            self._entry - before.ledger_entries,
+            self.newest - before.ledger_entries,
         )
         return accounts.Credit(before.id, *more) if any(more) else None
 
-    def changed_lots(self) -> tuple[list[LotRow], list[LotRow]]:
-        """Those that are not stored yet, and those that hold something else than they did."""
-        new = [lot for lot in self._lots if lot.entry not in self._stored]
-        return new, [lot for lot in self._lots if lot.remaining != self._stored.get(lot.entry, lot.remaining)]
+    def ledger(self) -> list[LedgerRow]:
+        """The new entries, with what is left of them."""
+        left = {lot.entry: lot.remaining for lot in self._lots if lot.entry > self._before.ledger_entries}
+        return [row._replace(remaining=left.get(row.entry, 0)) for row in self._ledger]
+
+    def changed_lots(self) -> list[LotRow]:
+        """Those of earlier entries that hold something else than they did."""
+        earlier = (lot for lot in self._lots if lot.entry <= self._before.ledger_entries)
+        return [lot for lot in earlier if lot.remaining != self._stored.get(lot.entry, 0)]
 
     def _give_back(self, order: OrderId, uses: Iterator[Use]) -> None:
         for expires_at, group in groupby(uses, attrgetter("expires_at")):
@@ -124,10 +132,11 @@ class Points:
     def _post(
         self, order: OrderId | None, reason: PointsReason, points: int, expires_at: Timestamp | None = None
     ) -> int:
-        self._entry += 1
+        self.newest += 1
         self.balance += points
-        self.ledger.append(LedgerRow(self._before.id, self._entry, order, reason, points, self._now, expires_at))
-        return self._entry
+        row = LedgerRow(self._before.id, self.newest, order, reason.value, points, self._now, expires_at, 0)
+        self._ledger.append(row)
+        return self.newest
 
     def _take(self, points: int, first: Collection[int] = ()) -> dict[int, int]:
         """What each lot gives, as far as they go: those named first, then by expiry."""
@@ -160,21 +169,18 @@ def write_points(tx: Transaction, changed: Collection[Points]) -> None:
     """Store what the accounts' points have become."""
     entries: list[LedgerRow] = []
     uses: list[UseRow] = []
-    new: list[LotRow] = []
-    old: list[LotRow] = []
+    lots: list[LotRow] = []
     sums: list[accounts.Credit] = []
     for points in changed:
         credit = points.credit()
         if credit is None:
             continue
         sums.append(credit)
-        entries += points.ledger
+        entries += points.ledger()
         uses += points.uses
-        more, other = points.changed_lots()
-        new += more
-        old += other
+        lots += points.changed_lots()
     rewards.post(tx, entries, uses)
-    rewards.change_lots(tx, new, old)
+    rewards.change_lots(tx, lots)
     accounts.credit(tx, sums)
 
 

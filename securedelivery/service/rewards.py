@@ -140,8 +140,9 @@ class Rewards:
     def _expire(self, tx: Transaction) -> int:
         moment = self._clock()
         now, expiry = timestamp(moment), self._rules.expiry(moment)
-        due = rewards.due(tx, now, ACCOUNTS_AT_ONCE)
-        held = {row.id: Points(row, due[row.id], now, expiry) for row in rewards.holders(tx, due)}
+        holders = rewards.holders(tx, rewards.due(tx, now, ACCOUNTS_AT_ONCE))
+        lots = rewards.lots(tx, {holder.id: holder.points for holder in holders})
+        held = {holder.id: Points(holder, lots[holder.id], now, expiry) for holder in holders}
         for account, points in held.items():
             points.expire()
             tx.publish(RewardsChanged(account, self._rules.standing(points.balance, points.order_count)))

@@ -6,13 +6,13 @@ Rows are written in the transaction of what they tell of, whose write lock makes
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import LargeBinary, Select, bindparam, cast, func, insert, literal_column, select, update
+from sqlalchemy import LargeBinary, Select, bindparam, cast, func, literal_column, select, update
 
 from securedelivery.model import AccountId
 from securedelivery.store.chain import BEGINNING, AuditEntry, AuditRow, Damage, Head, Tampering, chained, examine
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import accounts, audit, audit_head
-from securedelivery.store.statements import Parameters, Statement
+from securedelivery.store.statements import Parameters, Statement, inserting
 
 __all__ = [
     "AuditEntry",
@@ -40,7 +40,7 @@ _ALL_NAMED = Statement(
     .select_from(audit.outerjoin(accounts, accounts.c.id == audit.c.actor_id))
     .order_by(audit.c.id)
 )
-_INSERT = Statement(insert(audit))
+_INSERT = inserting(audit, ("id", "at", "actor_id", "action", "subject", "detail", "hash"))
 _MOVE_HEAD = Statement(update(audit_head).values(entry=bindparam("newest"), hash=bindparam("newest_hash")))
 
 
@@ -86,18 +86,8 @@ def append(tx: Transaction, entries: Sequence[AuditEntry]) -> None:
     for entry in entries:
         number += 1
         previous = chained(previous, number, entry)
-        rows.append(
-            {
-                "id": number,
-                "at": entry.at,
-                "actor_id": entry.actor,
-                "action": entry.action,
-                "subject": entry.subject,
-                "detail": entry.detail,
-                "hash": previous,
-            }
-        )
-    tx.write(_INSERT, rows)
+        rows.append((number, *entry, previous))
+    tx.insert(_INSERT, rows)
     tx.write(_MOVE_HEAD, [{"newest": number, "newest_hash": previous}])
 
 

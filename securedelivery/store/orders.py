@@ -21,7 +21,7 @@ from securedelivery.model import (
 )
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import MAX_INTEGER, accounts, order_history, order_lines, orders
-from securedelivery.store.statements import Parameters, Statement, listed, listed_pairs, listing
+from securedelivery.store.statements import Parameters, Statement, inserting, listed, listed_pairs, listing
 from securedelivery.store.vault import Sealed
 
 HISTORY_SHOWN = 50
@@ -43,25 +43,28 @@ _encode = msgspec.json.Encoder().encode
 
 
 class OrderRow(NamedTuple):
-    """A new order. fingerprint: as keyed() gives it. orders_before: of the account, which the tier goes by."""
+    """A new order. fingerprint: as keyed() gives it. orders_before: of the account, which the tier goes by.
+
+    status: the word itself; the driver is slow with a StrEnum.
+    """
 
     id: OrderId
     account_id: AccountId
     idempotency_key: str
     fingerprint: bytes
     version: int
-    status: OrderStatus
+    status: str
     subtotal: int
     discount: int
     total: int
     currency: str
-    address: str
     points_earned: int
     points_redeemed: int
     courier_id: AccountId | None
     delivery_code: str
     placed_at: Timestamp
     changed_at: Timestamp
+    address: str
     orders_before: int
 
 
@@ -221,8 +224,8 @@ _ANY_OPEN = Statement(
         .exists()
     )
 )
-_INSERT = Statement(insert(orders).values({name: bindparam(name) for name in OrderRow._fields}))
-_INSERT_LINES = Statement(insert(order_lines))
+_INSERT = inserting(orders, OrderRow._fields)
+_INSERT_LINES = inserting(order_lines, LineRow._fields)
 _INSERT_HISTORY = Statement(insert(order_history))
 _this = orders.c.id == bindparam("order")
 _CHANGING = ("version", "status", "subtotal", "discount", "total", "points_earned", "points_redeemed", "changed_at")
@@ -382,12 +385,9 @@ def open_ones(tx: Transaction, account: AccountId) -> bool:
 
 def add(tx: Transaction, rows: Sequence[OrderRow], lines: Sequence[LineRow]) -> None:
     seal = tx.vault.seal
-    tx.write(_INSERT, [row._asdict() | {"address": seal(_ADDRESS, row.id, row.address)} for row in rows])
-    _add_lines(tx, lines)
-
-
-def _add_lines(tx: Transaction, lines: Iterable[LineRow]) -> None:
-    tx.write(_INSERT_LINES, [row._asdict() for row in lines])
+    cell = OrderRow._fields.index("address")
+    tx.insert(_INSERT, [(*row[:cell], seal(_ADDRESS, row.id, row.address), *row[cell + 1 :]) for row in rows])
+    tx.insert(_INSERT_LINES, lines)
 
 
 def change(tx: Transaction, changed: Sequence[StoredOrder]) -> None:
@@ -402,8 +402,8 @@ def change(tx: Transaction, changed: Sequence[StoredOrder]) -> None:
 
 def replace_lines(tx: Transaction, changed: Sequence[StoredOrder]) -> None:
     tx.write(_DROP_LINES, [{"order": stored.order.order} for stored in changed])
-    _add_lines(
-        tx,
+    tx.insert(
+        _INSERT_LINES,
         [
             LineRow(stored.order.order, position, product, *msgspec.structs.astuple(line))
             for stored in changed

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from securedelivery.model import ConversationStatus, OrderStatus, PointsReason, Role
 
-HEAD = "0002"
+HEAD = "0004"
 """The revision that this program works with. A constant, so that an up-to-date database is opened without Alembic."""
 
 MAX_INTEGER = 2**53 - 1  # what JSON numbers carry without loss
@@ -111,6 +111,7 @@ products = Table(
     CheckConstraint(f"price BETWEEN 0 AND {MAX_INTEGER}", name="price_natural"),
     CheckConstraint(f"stock BETWEEN 0 AND {MAX_INTEGER}", name="stock_natural"),
     _truth("active"),
+    Index(None, "active", "id"),  # catalog.list, past whatever is not sold
     sqlite_strict=True,
 )
 
@@ -198,6 +199,15 @@ points_ledger = Table(
     Column("points", Integer, nullable=False),  # what the entry adds to the balance
     Column("at", Text, nullable=False),
     Column("expires_at", Text),  # of what was earned or returned
+    # What is left of points that were earned: a lot. The sum over an account is its balance where that is above 0, else
+    # 0: a debt is paid from a new lot at once. The one column that changes.
+    Column(
+        "remaining",
+        Integer,
+        CheckConstraint("remaining >= 0", name="remaining_natural"),
+        nullable=False,
+        server_default="0",
+    ),
     _one_of("reason", PointsReason),
     CheckConstraint("points <> 0", name="points_not_zero"),
     _moment("at"),
@@ -205,23 +215,7 @@ points_ledger = Table(
     sqlite_with_rowid=False,
     sqlite_strict=True,
 )
-
-# What is left of an entry that gave points; without a row, nothing. The sum over an account is its balance where that
-# is above 0, else 0: a debt is paid from a new lot at once.
-points_lots = Table(
-    "points_lots",
-    metadata,
-    Column("account_id", Integer, primary_key=True),
-    Column("entry", Integer, primary_key=True),
-    Column("expires_at", Text, nullable=False),  # that of the entry
-    Column("remaining", Integer, nullable=False),
-    ForeignKeyConstraint(["account_id", "entry"], ["points_ledger.account_id", "points_ledger.entry"]),
-    CheckConstraint("remaining > 0", name="remaining_positive"),
-    _moment("expires_at"),
-    Index(None, "expires_at"),
-    sqlite_with_rowid=False,
-    sqlite_strict=True,
-)
+Index("ix_points_ledger_expires_at", points_ledger.c.expires_at, sqlite_where=points_ledger.c.remaining > 0)
 
 # Which lots a redemption used, so that points given back keep the expiry they had.
 points_uses = Table(

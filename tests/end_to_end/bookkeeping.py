@@ -25,7 +25,7 @@ _FAULTS = {
         GROUP BY a.id HAVING a.points <> coalesce(sum(l.points), 0) OR a.ledger_entries <> count(l.entry)""",
     "lots that are not the balance": """
         SELECT a.id, a.points, coalesce(sum(l.remaining), 0)
-        FROM accounts a LEFT JOIN points_lots l ON l.account_id = a.id
+        FROM accounts a LEFT JOIN points_ledger l ON l.account_id = a.id
         GROUP BY a.id HAVING max(a.points, 0) <> coalesce(sum(l.remaining), 0)""",
     "an order count that is not the orders'": """
         SELECT a.id, a.order_count, count(o.id)

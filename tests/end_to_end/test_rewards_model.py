@@ -368,7 +368,7 @@ class History:
             assert (points, count) == (purse.balance, purse.count)
             ledger = "SELECT coalesce(sum(points), 0) FROM points_ledger WHERE account_id = ?"
             assert books.rows(ledger, account) == [(purse.balance,)]
-            lots = "SELECT expires_at, sum(remaining) FROM points_lots WHERE account_id = ? GROUP BY expires_at"
+            lots = "SELECT expires_at, sum(remaining) FROM points_ledger WHERE remaining > 0 AND account_id = ? GROUP BY 1"
             left: Counter[str] = Counter()
             for lot in purse.lots:
                 left[lot.until] += lot.left

@@ -167,7 +167,7 @@ def check_books(shop: Shop) -> None:
     for account, entry, points in shop.sql("SELECT account_id, entry, points FROM points_ledger ORDER BY 1, 2"):
         ledger[account] += points  # type: ignore[operator]
         entries[account].append(entry)
-    lots = dict(shop.sql("SELECT account_id, sum(remaining) FROM points_lots GROUP BY 1"))
+    lots = dict(shop.sql("SELECT account_id, sum(remaining) FROM points_ledger WHERE remaining > 0 GROUP BY 1"))
     counting = "SELECT account_id, count(*) FROM orders WHERE status NOT IN ('cancelled', 'returned') GROUP BY 1"
     orders = dict(shop.sql(counting))
     for account, points, count, newest in shop.sql("SELECT id, points, order_count, ledger_entries FROM accounts"):

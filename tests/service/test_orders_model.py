@@ -444,7 +444,9 @@ def compare(shop: Shop, model: Model) -> None:
         rewards = shop.rewards.get(SESSIONS[name])
         assert (rewards.points, rewards.order_count) == (len(purse.points) - purse.debt, purse.count)
         assert rows(
-            shop, account, "SELECT expires_at, sum(remaining) FROM points_lots WHERE account_id = {} GROUP BY 1"
+            shop,
+            account,
+            "SELECT expires_at, sum(remaining) FROM points_ledger WHERE remaining > 0 AND account_id = {} GROUP BY 1",
         ) == (dict(Counter(timestamp(point.until) for point in purse.points)))
         booked = "reason || ':' || coalesce(order_id, ''), sum(points)"
         assert rows(shop, account, f"SELECT {booked} FROM points_ledger WHERE account_id = {{}} GROUP BY 1") == {

@@ -405,9 +405,12 @@ def test_lists_are_found_by_their_indexes(database: Database) -> None:
             audit._OLDEST_BY_ACTOR,
             audit._OLDEST_BY_SUBJECT,
         ):
-            sql, literals = statement.render("sqlite")
+            rendered = statement.render("sqlite")
+            sql = rendered.sql
             given = {"beyond": 5, "count": 1, "of_actor": 1, "of_subject": "account:1", "of_action": "login"}
-            plan = " ".join(row[3] for row in tx._cursor.execute(f"EXPLAIN QUERY PLAN {sql}", literals | given))
+            plan = " ".join(
+                row[3] for row in tx._cursor.execute(f"EXPLAIN QUERY PLAN {sql}", rendered.positions(given))
+            )
             assert "SEARCH" in plan
             assert "TEMP" not in plan
             if "of_actor" in sql:

@@ -1,6 +1,5 @@
 """Rows of conversations and messages, below the rules."""
 
-import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -186,9 +185,9 @@ def test_no_statement_reads_a_whole_table(filled: Database) -> None:
     with filled.read() as tx:
         cursor = tx.connection.connection.cursor()
         for name, statement in statements.items():
-            sql, literals = statement.render("sqlite")
-            parameters = dict.fromkeys(re.findall(r":(\w+)", sql)) | literals
-            cursor.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
+            rendered = statement.render("sqlite")
+            positions = rendered.positions(dict.fromkeys(rendered.names) | rendered.literals)
+            cursor.execute(f"EXPLAIN QUERY PLAN {rendered.sql}", positions)
             scans = [
                 detail for *_, detail in cursor.fetchall() if detail.startswith("SCAN") and "VIRTUAL" not in detail
             ]

@@ -12,8 +12,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from securedelivery.store import migrations
-from securedelivery.store.engine import Database
+from securedelivery.store.engine import Database, key_file
 from securedelivery.store.schema import HEAD, metadata
+from securedelivery.store.vault import KeySource
 
 # The words' index, and what FTS5 and Alembic keep beside it.
 NOT_OURS = ("products_words", "alembic_version", "sqlite_")
@@ -88,8 +89,7 @@ def connection(database: Database) -> sqlite3.Connection:
     connection.execute("INSERT INTO products VALUES (1, 'A-1', 'Name', '', 100, 1, 1)")
     connection.execute(f"INSERT INTO orders VALUES {ORDER}")
     connection.execute("INSERT INTO order_lines VALUES (1, 1, 1, 'A-1', 'Name', 1, 100, 100)")
-    connection.execute(f"INSERT INTO points_ledger VALUES (1, 1, 1, 'earned', 5, '{AT}', '{AT}')")
-    connection.execute(f"INSERT INTO points_lots VALUES (1, 1, '{AT}', 5)")
+    connection.execute(f"INSERT INTO points_ledger VALUES (1, 1, 1, 'earned', 5, '{AT}', '{AT}', 5)")
     connection.execute("INSERT INTO points_uses VALUES (1, 1, 1, 5)")
     connection.execute(f"INSERT INTO order_history VALUES (1, 1, 'confirmed', '{AT}', 1, NULL)")
     connection.execute(f"INSERT INTO audit VALUES (1, '{AT}', 1, 'login', NULL, NULL, zeroblob(32))")
@@ -130,12 +130,12 @@ def connection(database: Database) -> sqlite3.Connection:
         "UPDATE order_lines SET quantity = 0, total = 0",
         "UPDATE order_lines SET total = 101",
         "UPDATE order_lines SET product_id = 2",
-        "UPDATE points_lots SET remaining = 0",
-        "UPDATE points_lots SET entry = 2",
+        "UPDATE points_ledger SET remaining = -1",
         "UPDATE points_uses SET points = 0",
-        f"INSERT INTO points_ledger VALUES (1, 2, 1, 'earned', 0, '{AT}', '{AT}')",
-        f"INSERT INTO points_ledger VALUES (1, 2, 1, 'found', 1, '{AT}', '{AT}')",
+        f"INSERT INTO points_ledger VALUES (1, 2, 1, 'earned', 0, '{AT}', '{AT}', 0)",
+        f"INSERT INTO points_ledger VALUES (1, 2, 1, 'found', 1, '{AT}', '{AT}', 0)",
         "UPDATE points_ledger SET points = 6",
+        "UPDATE points_ledger SET entry = 2, remaining = 0",
         "DELETE FROM points_ledger",
         "UPDATE audit SET action = 'logout'",
         "DELETE FROM audit",
@@ -161,3 +161,30 @@ def connection(database: Database) -> sqlite3.Connection:
 def test_what_must_never_be_is_refused_by_the_database(connection: sqlite3.Connection, statement: str) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         connection.execute(statement)
+
+
+def test_what_was_left_of_points_moves_into_the_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    path.touch(0o600)
+    keys = KeySource(key_file(path))
+    vault, lock = keys.new()
+    engine = create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        config = migrations._config()
+        config.attributes.update(connection=connection, vault=vault, lock=lock)
+        migrations.command.upgrade(config, "0002")
+        connection.exec_driver_sql(f"INSERT INTO accounts VALUES {ACCOUNT}")
+        rows = ((1, "earned", 5, f"'{AT}'"), (2, "redeemed", -4, "NULL"), (3, "earned", 7, f"'{AT}'"))
+        for entry, reason, points, expires_at in rows:
+            values = f"(1, {entry}, NULL, '{reason}', {points}, '{AT}', {expires_at})"
+            connection.exec_driver_sql(f"INSERT INTO points_ledger VALUES {values}")
+        connection.exec_driver_sql(f"INSERT INTO points_lots VALUES (1, 1, '{AT}', 1), (1, 3, '{AT}', 7)")
+    engine.dispose()
+    with Database.open(f"sqlite:///{path}", keys=keys) as database, database.read() as tx:
+        tables = tx.connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name = 'points_lots'").all()
+        left = tx.connection.exec_driver_sql("SELECT entry, remaining FROM points_ledger ORDER BY entry").all()
+    assert (tables, left) == ([], [(1, 1), (2, 0), (3, 7)])
+    connection = sqlite3.connect(path)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        connection.execute("UPDATE points_ledger SET reason = 'expired'")
+    connection.close()
