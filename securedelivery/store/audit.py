@@ -12,7 +12,7 @@ from securedelivery.model import AccountId
 from securedelivery.store.chain import BEGINNING, AuditEntry, AuditRow, Damage, Head, Tampering, chained, examine
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import accounts, audit, audit_head
-from securedelivery.store.statements import Parameters, Statement, inserting
+from securedelivery.store.statements import Insertion, Parameters, Statement
 
 __all__ = [
     "AuditEntry",
@@ -40,7 +40,7 @@ _ALL_NAMED = Statement(
     .select_from(audit.outerjoin(accounts, accounts.c.id == audit.c.actor_id))
     .order_by(audit.c.id)
 )
-_INSERT = inserting(audit, ("id", "at", "actor_id", "action", "subject", "detail", "hash"))
+_INSERT = Insertion(audit, ("id", "at", "actor_id", "action", "subject", "detail", "hash"))
 _MOVE_HEAD = Statement(update(audit_head).values(entry=bindparam("newest"), hash=bindparam("newest_hash")))
 
 

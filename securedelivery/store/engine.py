@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from securedelivery.errors import StoreError
 from securedelivery.store.schema import HEAD
-from securedelivery.store.statements import Parameters, Statement
+from securedelivery.store.statements import Insertion, Parameters, Statement
 from securedelivery.store.vault import KeySource, Lock, Vault
 from securedelivery.store.writer import Writer
 
@@ -74,10 +74,9 @@ class Transaction:
             rendered = statement.render(self._dialect)
             self._cursor.executemany(rendered.sql, [rendered.positions(row) for row in rows])
 
-    def insert(self, statement: Statement, rows: Sequence[tuple[Any, ...]]) -> None:
-        """The same for a Statement of inserting(), with rows that are as it wants them already."""
-        if rows:
-            self._cursor.executemany(statement.render(self._dialect).sql, rows)
+    def insert(self, insertion: Insertion, rows: Sequence[tuple[Any, ...]]) -> None:
+        for sql, positions in insertion.statements(self._dialect, rows):
+            self._cursor.execute(sql, positions)
 
     def _execute(self, statement: Statement, parameters: Parameters | None) -> None:
         rendered = statement.render(self._dialect)

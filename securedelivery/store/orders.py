@@ -21,7 +21,7 @@ from securedelivery.model import (
 )
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import MAX_INTEGER, accounts, order_history, order_lines, orders
-from securedelivery.store.statements import Parameters, Statement, inserting, listed, listed_pairs, listing
+from securedelivery.store.statements import Insertion, Parameters, Statement, listed, listed_pairs, listing
 from securedelivery.store.vault import Sealed
 
 HISTORY_SHOWN = 50
@@ -224,8 +224,8 @@ _ANY_OPEN = Statement(
         .exists()
     )
 )
-_INSERT = inserting(orders, OrderRow._fields)
-_INSERT_LINES = inserting(order_lines, LineRow._fields)
+_INSERT = Insertion(orders, OrderRow._fields)
+_INSERT_LINES = Insertion(order_lines, LineRow._fields)
 _INSERT_HISTORY = Statement(insert(order_history))
 _this = orders.c.id == bindparam("order")
 _CHANGING = ("version", "status", "subtotal", "discount", "total", "points_earned", "points_redeemed", "changed_at")

@@ -10,7 +10,7 @@ from sqlalchemy import and_, bindparam, literal_column, select, update
 from securedelivery.model import AccountId, OrderId, PointsEntry, PointsReason, Timestamp
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import accounts, points_ledger, points_uses
-from securedelivery.store.statements import Statement, inserting, listed, listing
+from securedelivery.store.statements import Insertion, Statement, listed, listing
 
 
 class LedgerRow(NamedTuple):
@@ -122,8 +122,8 @@ _HISTORY = Statement(
     .order_by(points_ledger.c.entry.desc())
     .limit(bindparam("count"))
 )
-_INSERT = inserting(points_ledger, LedgerRow._fields)
-_INSERT_USES = inserting(points_uses, UseRow._fields)
+_INSERT = Insertion(points_ledger, LedgerRow._fields)
+_INSERT_USES = Insertion(points_uses, UseRow._fields)
 _CHANGE = Statement(
     update(points_ledger)
     .where(points_ledger.c.account_id == bindparam("account"), points_ledger.c.entry == bindparam("lot"))

@@ -6,7 +6,8 @@ parameters by position, for a driver that gets names looks each of them up in ea
 types on the way. The schema uses none that would need it (integers, text, bytes).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,6 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ClauseElement
+
+MAX_ROWS = 64  # in one INSERT: a power of two
 
 Parameters = dict[str, Any]
 """Values by the names of the statement's bindparams."""
@@ -70,10 +73,34 @@ class Statement:
         return rendered
 
 
-def inserting(table: Table, columns: Sequence[str]) -> Statement:
-    """An INSERT for Transaction.insert(), whose rows are tuples of these columns; they stand in the table's order."""
-    assert list(columns) == [column.name for column in table.columns if column.name in columns], table
-    return Statement(insert(table).values({name: bindparam(name) for name in columns}))
+class Insertion:
+    """Rows for a table: tuples of these columns, which stand in the table's order.
+
+    Many rows go into one statement: the driver lets go of the interpreter's lock for each statement, and gets it back
+    only in competition with the threads that serve connections. In sizes of powers of two, so that a handful of texts
+    does for any number of rows and stays prepared.
+    """
+
+    def __init__(self, table: Table, columns: Sequence[str]) -> None:
+        assert list(columns) == [column.name for column in table.columns if column.name in columns], table
+        self._one = Statement(insert(table).values({name: bindparam(name) for name in columns}))
+        self._texts: dict[tuple[str, int], str] = {}
+
+    def statements(self, dialect: str, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:
+        """Texts for the dialect of this name, each with its parameters by position, which insert all of the rows."""
+        done, size = 0, MAX_ROWS
+        while done < len(rows):
+            while size > len(rows) - done:
+                size //= 2
+            yield self._text(dialect, size), list(chain.from_iterable(rows[done : done + size]))
+            done += size
+
+    def _text(self, dialect: str, rows: int) -> str:
+        text = self._texts.get((dialect, rows))
+        if text is None:
+            head, word, values = self._one.render(dialect).sql.partition(" VALUES ")
+            text = self._texts[dialect, rows] = head + word + ", ".join([values] * rows)
+        return text
 
 
 def listed(name: str) -> Select[Any]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ from sqlalchemy import bindparam, select
 
 from securedelivery.errors import StoreError
 from securedelivery.store import products
-from securedelivery.store.engine import Database
+from securedelivery.store.engine import Database, Transaction
 from securedelivery.store.products import ProductRow
 from securedelivery.store.schema import products as table
-from securedelivery.store.statements import Statement
+from securedelivery.store.statements import Insertion, Statement
 from securedelivery.store.vault import KeySource
 
 STOCK = Statement(select(table.c.stock).where(table.c.id == bindparam("number")))
@@ -307,3 +308,25 @@ def test_odd_names_of_folders_are_taken_as_they_stand(
     assert {found.name for found in tmp_path.iterdir()} == {name}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.stat().st_size > 0
+
+
+@pytest.mark.parametrize("many", [0, 1, 2, 63, 64, 65, 130, 191])
+def test_rows_are_inserted_all_of_them_in_order(database: Database, many: int) -> None:
+    insertion = Insertion(table, ("id", "sku", "name", "description", "price", "stock", "active"))
+    rows = [(number, f"SKU-{number}", "Name", "", number, 0, 1) for number in range(1, many + 1)]
+    assert all(len(positions) % 7 == 0 for _, positions in insertion.statements("sqlite", rows))
+
+    def insert(tx: Transaction, commands: Sequence[object]) -> list[object]:
+        tx.insert(insertion, rows)
+        return [None for _ in commands]
+
+    database.writer.call(insert, None)
+    with database.read() as tx:
+        found = tx.connection.exec_driver_sql("SELECT id, sku, price FROM products ORDER BY id").all()
+    assert [tuple(row) for row in found] == [(number, f"SKU-{number}", number) for number in range(1, many + 1)]
+    assert len({sql for sql, _ in insertion.statements("sqlite", rows)}) <= 7
+
+
+def test_columns_of_an_insertion_stand_in_the_tables_order() -> None:
+    with pytest.raises(AssertionError, match="products"):
+        Insertion(table, ("sku", "id"))
