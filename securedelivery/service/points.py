@@ -17,6 +17,10 @@ from securedelivery.store.engine import Transaction
 from securedelivery.store.rewards import LedgerRow, LotRow, Trace, Use, UseRow
 
 
+_Entry = tuple[AccountId, int, OrderId | None, str, int, Timestamp, Timestamp | None]
+"""A LedgerRow, but what will be left of it."""
+
+
 class Holder(Protocol):
     """An account's sums, as stored. ledger_entries: how many, and so the number of the newest."""
 
@@ -45,7 +49,7 @@ class Points:
         self.order_count = holder.order_count
         self.uses: list[UseRow] = []
         self._before = holder
-        self._ledger: list[LedgerRow] = []
+        self._ledger: list[_Entry] = []
         self.newest = holder.ledger_entries
         self._lots = list(lots)
         self._stored = {lot.entry: lot.remaining for lot in self._lots}
@@ -112,7 +116,7 @@ class Points:
     def ledger(self) -> list[LedgerRow]:
         """The new entries, with what is left of them."""
         left = {lot.entry: lot.remaining for lot in self._lots if lot.entry > self._before.ledger_entries}
-        return [row._replace(remaining=left.get(row.entry, 0)) for row in self._ledger]
+        return [LedgerRow(*row, left.get(row[1], 0)) for row in self._ledger]
 
     def changed_lots(self) -> list[LotRow]:
         """Those of earlier entries that hold something else than they did."""
@@ -134,8 +138,7 @@ class Points:
     ) -> int:
         self.newest += 1
         self.balance += points
-        row = LedgerRow(self._before.id, self.newest, order, reason.value, points, self._now, expires_at, 0)
-        self._ledger.append(row)
+        self._ledger.append((self._before.id, self.newest, order, reason.value, points, self._now, expires_at))
         return self.newest
 
     def _take(self, points: int, first: Collection[int] = ()) -> dict[int, int]:

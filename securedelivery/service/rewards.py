@@ -70,7 +70,12 @@ class RewardRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def tier(self, order_count: int) -> Tier:
         """order_count: orders that are not cancelled or returned."""
-        return next(tier for tier in reversed(self.tiers) if tier.orders <= order_count)
+        found = self.tiers[0]
+        for tier in self.tiers:
+            if tier.orders > order_count:
+                break
+            found = tier
+        return found
 
     def earned(self, total: Cents, order_count: int) -> int:
         """Points for an order. order_count: before it."""

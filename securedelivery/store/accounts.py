@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, func, insert, literal_column, select, update
 from securedelivery.model import AccountId, Role, Timestamp
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import accounts, retired_names
-from securedelivery.store.statements import Parameters, Statement, listed, listing
+from securedelivery.store.statements import Parameters, Statement, listed, listed_rows, listing
 from securedelivery.store.vault import Sealed
 
 _SEALED = {name: Sealed("accounts", name) for name in ("name", "email", "address")}
@@ -53,6 +53,15 @@ class Buyer(NamedTuple):
     ledger_entries: int
 
 
+class Credit(NamedTuple):
+    """What is added to an account's sums. The ledger's rows are written by rewards.post()."""
+
+    account: AccountId
+    more_points: int
+    more_orders: int
+    more_entries: int
+
+
 _columns = [accounts.c[name] for name in AccountRow._fields]
 _BY_ID = Statement(select(*_columns).where(accounts.c.id == bindparam("account")))
 _BY_USERNAME = Statement(select(*_columns).where(accounts.c.username == bindparam("name")))
@@ -67,13 +76,14 @@ _LOCKS = Statement(
 _BOUND = Statement(select(accounts.c.certificate).where(accounts.c.certificate.in_(listed("uris"))))
 _LAST = Statement(select(func.max(accounts.c.id)))
 _INSERT = Statement(insert(accounts))
+_credits = listed_rows("credits", *Credit._fields)
 _CREDIT = Statement(
     update(accounts)
-    .where(accounts.c.id == bindparam("account"))
+    .where(accounts.c.id == _credits.c.account)
     .values(
-        points=accounts.c.points + bindparam("more_points"),
-        order_count=accounts.c.order_count + bindparam("more_orders"),
-        ledger_entries=accounts.c.ledger_entries + bindparam("more_entries"),
+        points=accounts.c.points + _credits.c.more_points,
+        order_count=accounts.c.order_count + _credits.c.more_orders,
+        ledger_entries=accounts.c.ledger_entries + _credits.c.more_entries,
     )
 )
 _REHASH = Statement(
@@ -232,17 +242,9 @@ def change(tx: Transaction, rows: Iterable[AccountRow]) -> None:
     tx.write(_CHANGE, changed)
 
 
-class Credit(NamedTuple):
-    """What is added to an account's sums. The ledger's rows are written by rewards.post()."""
-
-    account: AccountId
-    more_points: int
-    more_orders: int
-    more_entries: int
-
-
 def credit(tx: Transaction, sums: Iterable[Credit]) -> None:
-    tx.write(_CREDIT, [each._asdict() for each in sums])
+    """sums: one for each account."""
+    tx.write(_CREDIT, [{"credits": listing(sums)}])
 
 
 def rehash(tx: Transaction, account: AccountId, old: str, new: str) -> None:

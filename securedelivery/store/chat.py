@@ -15,7 +15,7 @@ from securedelivery.model import (
 )
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import accounts, conversations, messages
-from securedelivery.store.statements import Parameters, Statement, listed, listed_pairs, listing
+from securedelivery.store.statements import Parameters, Statement, listed, listed_rows, listing
 from securedelivery.store.vault import Sealed
 
 TEXT = Sealed("messages", "text")
@@ -146,11 +146,11 @@ _message = (
     messages.c.at,
     messages.c.message_key,
 )
-_keys = listed_pairs("keys")
+_keys = listed_rows("keys", "sender", "key")
 _BY_KEYS = Statement(
     select(messages.c.sender_id, *_message).select_from(
         _keys.join(
-            messages, and_(messages.c.sender_id == _keys.c.first, messages.c.message_key == _keys.c.second)
+            messages, and_(messages.c.sender_id == _keys.c.sender, messages.c.message_key == _keys.c.key)
         ).join(accounts, accounts.c.id == messages.c.sender_id)
     )
 )

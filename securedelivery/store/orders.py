@@ -21,7 +21,7 @@ from securedelivery.model import (
 )
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import MAX_INTEGER, accounts, order_history, order_lines, orders
-from securedelivery.store.statements import Insertion, Parameters, Statement, listed, listed_pairs, listing
+from securedelivery.store.statements import Insertion, Parameters, Statement, listed, listed_rows, listing
 from securedelivery.store.vault import Sealed
 
 HISTORY_SHOWN = 50
@@ -200,10 +200,10 @@ _PARTIES = Statement(
         or_(accounts.c.id.in_(listed("ids")), accounts.c.username.in_(listed("names")))
     )
 )
-_keys = listed_pairs("keys")
+_keys = listed_rows("keys", "account", "key")
 _BY_KEYS = Statement(
     select(orders.c.account_id, orders.c.idempotency_key, orders.c.id, orders.c.fingerprint).select_from(
-        _keys.join(orders, and_(orders.c.account_id == _keys.c.first, orders.c.idempotency_key == _keys.c.second))
+        _keys.join(orders, and_(orders.c.account_id == _keys.c.account, orders.c.idempotency_key == _keys.c.key))
     )
 )
 _LAST = Statement(select(func.max(orders.c.id)))

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, column, func, insert, select, table, update
 from securedelivery.model import Cents, ProductId
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import products
-from securedelivery.store.statements import Parameters, Statement, listed, listing
+from securedelivery.store.statements import Parameters, Statement, listed, listed_rows, listing
 
 
 class ProductRow(NamedTuple):
@@ -55,8 +55,9 @@ _UPDATE = Statement(
     .where(products.c.id == bindparam("product"))
     .values({name: bindparam(f"new_{name}") for name in ("name", "description", "price", "stock", "active")})
 )
+_taken = listed_rows("taken", "product", "quantity")
 _TAKE = Statement(
-    update(products).where(products.c.id == bindparam("product")).values(stock=products.c.stock - bindparam("quantity"))
+    update(products).where(products.c.id == _taken.c.product).values(stock=products.c.stock - _taken.c.quantity)
 )
 
 
@@ -85,7 +86,7 @@ def active(tx: Transaction, query: str | None, after: int, count: int) -> list[P
     parameters: Parameters = {"after": after, "count": count}
     if query is None or not query.strip():
         return [ProductRow(*row) for row in tx.rows(_ACTIVE, parameters)]
-    words = _WORD.findall(query)
+    words = dict.fromkeys(_WORD.findall(query))
     if not words:
         return []
     parameters["expression"] = " AND ".join(f'"{word}"*' for word in words)
@@ -122,5 +123,5 @@ def change(tx: Transaction, rows: Sequence[ProductRow]) -> None:
 
 
 def take(tx: Transaction, quantities: Iterable[tuple[ProductId, int]]) -> None:
-    """Lower the stock. The database refuses to go below 0."""
-    tx.write(_TAKE, [{"product": product, "quantity": quantity} for product, quantity in quantities])
+    """Lower the stock. The database refuses to go below 0. quantities: one for each product."""
+    tx.write(_TAKE, [{"taken": listing(quantities)}])

@@ -110,15 +110,16 @@ def listed(name: str) -> Select[Any]:
     return select(func.json_each(bindparam(name)).table_valued("value").c.value)
 
 
-def listed_pairs(name: str) -> FromClause:
-    """The same for pairs, as a table to join with: its columns are `first` and `second`."""
+def listed_rows(name: str, *columns: str) -> FromClause:
+    """The same for rows of as many values, as a table to join with that has these columns.
+
+    An UPDATE from it is one statement for many rows, as with Insertion; each row of the table may be named once.
+    """
     value: ColumnElement[Any] = func.json_each(bindparam(name)).table_valued("value").c.value
-    return select(
-        func.json_extract(value, literal_column("'$[0]'")).label("first"),
-        func.json_extract(value, literal_column("'$[1]'")).label("second"),
-    ).subquery()
+    cells = (func.json_extract(value, literal_column(f"'$[{index}]'")) for index in range(len(columns)))
+    return select(*(cell.label(column) for cell, column in zip(cells, columns, strict=True))).subquery()
 
 
 def listing(values: Iterable[Any]) -> str:
-    """The parameter for listed() and listed_pairs()."""
+    """The parameter for listed() and listed_rows()."""
     return msgspec.json.encode(list(values)).decode()

@@ -69,7 +69,7 @@ def test_what_is_sealed_opens_again(sealing: Vault, text: str) -> None:
     assert cell is not None
     assert len(cell) == len(text.encode()) + 28
     assert Vault(KEY).open(TEXT, (3, 12), cell) == text
-    assert text.encode() not in cell or not text
+    assert len(text) < 4 or text.encode() not in cell  # a single byte may be there by chance
 
 
 def test_nothing_stays_nothing(sealing: Vault) -> None:
