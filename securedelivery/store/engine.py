@@ -36,6 +36,7 @@ _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA secure_delete=FAST",  # what was deleted is overwritten where that costs no further page
     "PRAGMA cache_size=-8000",  # KiB a connection, taken as needed
+    "PRAGMA temp_store=MEMORY",  # what a savepoint may have to put back would else go through a file
     # Pages: 16 MiB of log, four times the default, for a page that many commits have written goes into the file once.
     "PRAGMA wal_autocheckpoint=4000",
 )

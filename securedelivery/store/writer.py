@@ -1,13 +1,15 @@
 """One thread that writes: it takes what has queued up, commits once, and only then answers all.
 
     submit -> queue -> BEGIN IMMEDIATE
-                         SAVEPOINT, consecutive commands of one batch function, RELEASE     (one group)
+                         consecutive commands of one batch function     (one group)
                          ...
                        COMMIT (on disk) -> done(...) for each command -> on_commit(events)
 
 A commit costs an fdatasync, whether it holds one order or a hundred. A Refusal is a result like any other: it is data
-that the batch function returns, and undoes nothing. A batch function that raises has a bug or met a constraint: its
-group is rolled back to the savepoint and run again command by command, so that what fails, fails alone.
+that the batch function returns, and undoes nothing. A batch function that raises has a bug or met a constraint: then
+everything is rolled back and run again with a savepoint around each group, and a group that fails again is rolled back
+to it and run command by command, so that what fails, fails alone. Not with savepoints from the start, for SQLite copies
+each page that changes behind one.
 """
 
 import logging
@@ -42,8 +44,13 @@ MAX_QUEUE = 8_192
 _log = logging.getLogger(__name__)
 
 
+_Batch = Callable[["Transaction", Sequence[Any]], Sequence[Any]]
+_Group = tuple[_Batch, list[Any]]
+"""Commands that one batch function gets together."""
+
+
 class _Job(NamedTuple):
-    batch: Callable[["Transaction", Sequence[Any]], Sequence[Any]]
+    batch: _Batch
     command: Any
     done: Callable[[Any], None]
 
@@ -85,7 +92,7 @@ class Writer:
     ) -> None:
         """Queue a command; from any thread, without waiting.
 
-        batch: gets commands in the order in which they were submitted, gives one result for each. It may run twice.
+        batch: gets commands in the order in which they were submitted, gives one result for each. It may run again.
         done: called with the result, a Refusal, a StoreError, or what the batch function raised; on the writer's thread
         after the commit, or, where the command is not even queued (too many wait: Refusal `unavailable`; closed:
         StoreError), on the caller's. It must not wait for anything.
@@ -145,10 +152,8 @@ class Writer:
     def _outcomes(self, jobs: list[_Job]) -> tuple[list[Any], Sequence[object]]:
         """Carry out the jobs in one transaction. Gives their results, one each, and the events."""
         try:
-            tx = self._begin()
-            outcomes: list[Any] = []
-            for batch, group in groupby(jobs, attrgetter("batch")):
-                outcomes += self._group(tx, batch, [job.command for job in group])
+            groups = [(batch, [job.command for job in group]) for batch, group in groupby(jobs, attrgetter("batch"))]
+            tx, outcomes = self._together(groups) or self._apart(groups)
             if tx.events:
                 self.before_commit(tx, tx.events)
             tx.control("COMMIT")
@@ -188,17 +193,25 @@ class Writer:
             else:
                 return self._tx
 
-    def _group(
-        self,
-        tx: "Transaction",
-        batch: "Callable[[Transaction, Sequence[Any]], Sequence[Any]]",
-        commands: list[Any],
-    ) -> Sequence[Any]:
+    def _together(self, groups: list[_Group]) -> "tuple[Transaction, list[Any]] | None":
+        """The transaction, not committed yet, and the results. None where one failed: nothing has happened."""
+        tx = self._begin()
+        try:
+            return tx, [outcome for group in groups for outcome in _run(tx, *group)]
+        except Exception:  # noqa: BLE001 -- it comes again in _apart(), where it is somebody's answer
+            tx.control("ROLLBACK")
+            return None
+
+    def _apart(self, groups: list[_Group]) -> "tuple[Transaction, list[Any]]":
+        """The same, where one that fails is the answer to its command."""
+        tx = self._begin()
+        return tx, [outcome for group in groups for outcome in self._guarded(tx, *group)]
+
+    def _guarded(self, tx: "Transaction", batch: _Batch, commands: list[Any]) -> Sequence[Any]:
         published = len(tx.events)
         tx.control("SAVEPOINT command")
         try:
-            outcomes = batch(tx, commands)
-            assert len(outcomes) == len(commands), f"{batch}: {len(outcomes)} results for {len(commands)} commands"
+            outcomes = _run(tx, batch, commands)
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is the answer to one command
             # Fails where the database has already rolled back everything (a full disk): then the whole transaction is
             # lost.
@@ -207,7 +220,7 @@ class Writer:
             del tx.events[published:]
             if len(commands) == 1:
                 return [error]
-            return [outcome for command in commands for outcome in self._group(tx, batch, [command])]
+            return [outcome for command in commands for outcome in self._guarded(tx, batch, [command])]
         tx.control("RELEASE command")
         return outcomes
 
@@ -227,6 +240,12 @@ class Writer:
         if self._tx is not None:
             self._tx.connection.close()
             self._tx = None
+
+
+def _run(tx: "Transaction", batch: _Batch, commands: list[Any]) -> Sequence[Any]:
+    outcomes = batch(tx, commands)
+    assert len(outcomes) == len(commands), f"{batch}: {len(outcomes)} results for {len(commands)} commands"
+    return outcomes
 
 
 def _nobody(events: Sequence[object]) -> None:

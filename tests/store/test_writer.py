@@ -290,7 +290,7 @@ def test_another_process_that_is_soon_done(database: Database, monkeypatch: pyte
     monkeypatch.setattr(Transaction, "control", unlock_after_the_first)
     assert database.writer.call(add, 1) == 10
     locker.close()
-    assert tries[1:4] == ["BEGIN IMMEDIATE", "BEGIN IMMEDIATE", "SAVEPOINT command"]
+    assert tries[1:4] == ["BEGIN IMMEDIATE", "BEGIN IMMEDIATE", "COMMIT"]
 
 
 def test_a_connection_that_breaks_is_opened_again(database: Database) -> None:
