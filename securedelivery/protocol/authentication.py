@@ -200,10 +200,8 @@ class ClientPolicy:
 
         outer_leaf: the certificate that TLS saw. Raises RemoteProtocolError with the slug.
         """
-        if outer_leaf is not None and not self.trusted_proxies.isdisjoint(uri_names(outer_leaf)):
-            compared = False
-        else:
-            compared = True
+        proxies = self.trusted_proxies
+        compared = not proxies or outer_leaf is None or proxies.isdisjoint(uri_names(outer_leaf))
         if not auth.certificates:
             if self.certificates_required:
                 raise RemoteProtocolError("AUTH has no certificate and one is required", "certificate_required")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import ip_address
 
 from cryptography import x509
@@ -34,6 +34,9 @@ UNREADABLE = (
 )
 """What cryptography raises for a certificate, or a part of one, that it cannot read."""
 
+KNOWN_PATHS = 1_024  # some 10 KiB each, their certificates included
+MAX_KNOWN_CERTIFICATE = 4_096  # bytes; with a P-256 key it has 600, with an RSA key of 8,192 bits 2,500
+
 _PURPOSE = x509.ExtendedKeyUsage
 _EE_POLICY = ExtensionPolicy.webpki_defaults_ee().may_be_present(_PURPOSE, Criticality.AGNOSTIC, None)
 _CA_POLICY = ExtensionPolicy.webpki_defaults_ca().may_be_present(_PURPOSE, Criticality.AGNOSTIC, None)
@@ -47,12 +50,42 @@ class Identity:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class _RevocationList:
+    """A list, read once: the original is searched from end to end. current: from when until when."""
+
+    issuer: x509.Name
+    begins: datetime
+    ends: datetime | None
+    serials: frozenset[int]
+
+    def is_current(self, now: datetime) -> bool:
+        return self.ends is not None and self.begins <= now <= self.ends
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """A chain for which a path to an authority was found, and what of that stays true from begins to ends.
+
+    names: those in the leaf; lists: of the leaf's issuer.
+    """
+
+    names: Sequence[x509.GeneralName]
+    begins: datetime
+    ends: datetime
+    serial: int
+    lists: tuple[_RevocationList, ...]
+
+
 @dataclass(frozen=True)
 class Trust:
     """The certificate authorities believed in, and their revocation lists.
 
     crls: None where this side has no list and skips the check (a client may, a server may not: it passes an empty
     tuple, and then every client certificate is refused).
+
+    A path that was found is remembered: customers come back with the same chain, and as long as all its certificates
+    are valid, the answer is the same. A new list or authority is a new Trust, which remembers nothing.
     """
 
     authorities: tuple[x509.Certificate, ...]
@@ -71,7 +104,7 @@ class Trust:
         Another name is `identity_mismatch`.
         """
         names = self._verify(chain, ExtendedKeyUsageOID.SERVER_AUTH, now)
-        builder = PolicyBuilder().store(Store(list(self.authorities))).time(now)
+        builder = PolicyBuilder().store(self._store).time(now)
         try:
             builder.build_server_verifier(_subject(server_name)).verify(chain[0], list(chain[1:]))
         except (VerificationError, ValueError) as error:
@@ -93,11 +126,29 @@ class Trust:
         self, chain: Sequence[x509.Certificate], purpose: x509.ObjectIdentifier, now: datetime
     ) -> Sequence[x509.GeneralName]:
         """All checks but that of the server's name; returns the names in the leaf."""
+        key = (tuple(chain), purpose)
+        path = self._paths.get(key)
+        if path is None or not path.begins <= now <= path.ends:
+            path = self._find_path(chain, purpose, now)
+            if len(self._paths) >= KNOWN_PATHS:
+                self._paths.clear()  # one step, so that threads need no lock
+            self._paths[key] = path
+        if self.crls is None:
+            return path.names
+        if not any(one.is_current(now) for one in path.lists):
+            raise RemoteProtocolError("there is no current revocation list of its issuer", "certificate_untrusted")
+        if any(path.serial in one.serials for one in path.lists):
+            serial = f"{path.serial:X}"
+            raise RemoteProtocolError(f"the certificate with serial {serial} is revoked", "certificate_revoked")
+        return path.names
+
+    def _find_path(self, chain: Sequence[x509.Certificate], purpose: x509.ObjectIdentifier, now: datetime) -> _Path:
+        """Signatures, dates and purposes; all but the revocation lists."""
         # A client verifier, for servers too: with the purpose left out, it is the one that asks for no name.
-        builder = PolicyBuilder().store(Store(list(self.authorities))).time(_within_life(chain, now))
+        builder = PolicyBuilder().store(self._store).time(_within_life(chain, now))
         verifier = builder.extension_policies(ca_policy=_CA_POLICY, ee_policy=_EE_POLICY).build_client_verifier()
         try:
-            names = verifier.verify(chain[0], list(chain[1:])).subjects or ()
+            verified = verifier.verify(chain[0], list(chain[1:]))
         except (VerificationError, ValueError) as error:
             raise RemoteProtocolError(f"the certificate is not trusted: {error}", "certificate_untrusted") from error
         for certificate in chain:
@@ -107,32 +158,51 @@ class Trust:
         if not all(_serves(certificate, purpose) for certificate in chain):
             message = f"the certificate is for another purpose than {purpose.dotted_string}"
             raise RemoteProtocolError(message, "certificate_untrusted")
-        if self.crls is None:
-            return names
-        leaf = chain[0]
-        if not any(_is_current(crl, leaf, now) for crl in self.crls):
-            raise RemoteProtocolError("there is no current revocation list of its issuer", "certificate_untrusted")
-        if self._revoked(leaf):
-            serial = f"{leaf.serial_number:X}"
-            raise RemoteProtocolError(f"the certificate with serial {serial} is revoked", "certificate_revoked")
-        return names
-
-    def _revoked(self, leaf: x509.Certificate) -> bool:
-        return (leaf.issuer, leaf.serial_number) in self._revoked_serials
+        involved = (*chain, *verified.chain)  # what came with the leaf and was not needed has to be valid too
+        issuer = chain[0].issuer
+        return _Path(
+            verified.subjects or (),
+            max(certificate.not_valid_before_utc for certificate in involved),
+            end_of_life(involved),
+            chain[0].serial_number,
+            tuple(one for one in self._lists if one.issuer == issuer),
+        )
 
     @cached_property
-    def _revoked_serials(self) -> frozenset[tuple[x509.Name, int]]:
-        # A list is searched from end to end; a reload looks up every open connection.
-        return frozenset((crl.issuer, entry.serial_number) for crl in self.crls or () for entry in crl)
+    def _store(self) -> Store:
+        return Store(list(self.authorities))
+
+    @cached_property
+    def _paths(self) -> dict[tuple[tuple[x509.Certificate, ...], x509.ObjectIdentifier], _Path]:
+        return {}
+
+    @cached_property
+    def _lists(self) -> tuple[_RevocationList, ...]:
+        return tuple(
+            _RevocationList(
+                crl.issuer, crl.last_update_utc, crl.next_update_utc, frozenset(entry.serial_number for entry in crl)
+            )
+            for crl in self.crls or ()
+        )
+
+    def _revoked(self, leaf: x509.Certificate) -> bool:
+        return any(leaf.serial_number in one.serials and one.issuer == leaf.issuer for one in self._lists)
 
 
 def load_certificate(encoded: bytes) -> x509.Certificate:
     """Read a DER certificate to the end, with what cryptography reads only on demand. Raises one of UNREADABLE."""
+    return _load_again(encoded) if len(encoded) <= MAX_KNOWN_CERTIFICATE else _load(encoded)
+
+
+def _load(encoded: bytes) -> x509.Certificate:
     certificate = x509.load_der_x509_certificate(encoded)
     _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.issuer, certificate.extensions
     if certificate.serial_number <= 0:  # RFC 5280, section 4.1.2.2; cannot be looked up in a revocation list either
         raise ValueError("its serial number is not positive")
     return certificate
+
+
+_load_again = lru_cache(KNOWN_PATHS)(_load)
 
 
 def uri_names(leaf: x509.Certificate) -> list[str]:
@@ -171,12 +241,6 @@ def _serves(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> bo
         return purpose in certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:  # RFC 5280, section 4.2.1.12: without the extension, any purpose
         return True
-
-
-def _is_current(crl: x509.CertificateRevocationList, leaf: x509.Certificate, now: datetime) -> bool:
-    if crl.issuer != leaf.issuer or crl.next_update_utc is None:
-        return False
-    return crl.last_update_utc <= now <= crl.next_update_utc
 
 
 def _subject(server_name: str) -> x509.DNSName | x509.IPAddress:

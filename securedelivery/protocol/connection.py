@@ -36,6 +36,7 @@ from securedelivery.protocol.frames import (
     CLIENT_HANDSHAKE_LENGTH,
     HEADER,
     HEADER_LENGTH,
+    MESSAGE_LENGTHS,
     REKEY_INTERVAL,
     SERVER_HANDSHAKE_LENGTH,
     FrameKind,
@@ -64,6 +65,8 @@ MAX_CLOSE_TEXT = 500  # characters; a sentence for people, and a CLOSE always fi
 
 
 class State(Enum):
+    __hash__ = object.__hash__  # Enum's own is Python code, and the tables below are asked at every frame
+
     AWAIT_HANDSHAKE = "awaits HANDSHAKE"
     OWE_HANDSHAKE = "owes HANDSHAKE"
     AWAIT_AUTH = "awaits AUTH"
@@ -74,6 +77,10 @@ class State(Enum):
 
 
 _Transitions = dict[State, dict[FrameKind, State]]
+_NOTHING: dict[FrameKind, State] = {}
+
+# CPython 3.11 finds an enum's member in Python code: too slow for once a frame.
+_HANDSHAKE, _AUTH, _MESSAGE = FrameKind.HANDSHAKE, FrameKind.AUTH, FrameKind.MESSAGE
 
 SERVER_RECEIVING: _Transitions = {
     State.AWAIT_HANDSHAKE: {FrameKind.HANDSHAKE: State.OWE_HANDSHAKE},
@@ -226,25 +233,25 @@ class _Connection(ABC):
                 raise RemoteProtocolError(
                     f"kind {code} with flags {flags} is out of turn (this side {self._state.value})"
                 )
-            kind = FrameKind(code)
             end = body + length
-            check_body_length(kind, length, self._peer_handshake_length)
+            if code != _MESSAGE or length not in MESSAGE_LENGTHS:
+                check_body_length(code, length, self._peer_handshake_length)
             if len(buffer) < end:
                 return self._truncation() if self._ended else None
             self._position = end
-            if kind is FrameKind.HANDSHAKE:
+            if code == _HANDSHAKE:
                 event = self._take_handshake(buffer[body:end])
             else:
                 receiving = self._receiving
-                if receiving.n and not receiving.n % REKEY_INTERVAL:
+                if not receiving.n % REKEY_INTERVAL and receiving.n:
                     receiving.rekey()
                 plaintext = receiving.decrypt_with_ad(buffer[start:body], buffer[body:end])
-                if kind is FrameKind.MESSAGE:
+                if code == _MESSAGE:
                     event = self._take_message(plaintext)
-                elif kind is FrameKind.CLOSE:
-                    event = _take_close(plaintext)
-                else:
+                elif code == _AUTH:
                     event = self._take_auth(decode_auth(plaintext))
+                else:
+                    event = _take_close(plaintext)
             self._state = following
             if event is not None:
                 return event
@@ -266,9 +273,10 @@ class _Connection(ABC):
         result = self._handshake.finish()
         self._sending, self._receiving = result.sending, result.receiving
         self._transcript = Transcript(result.h)
+        del self._handshake  # its keys take 9 KiB, and a quiet connection 40 altogether
 
     def _advance(self, kind: FrameKind) -> None:
-        following = self._sending_table.get(self._state, {}).get(kind)
+        following = self._sending_table.get(self._state, _NOTHING).get(kind)
         if following is None or self._close_sent:
             raise LocalProtocolError(f"{kind.name} cannot be sent now (this side {self._state.value})")
         self._state = following
@@ -276,15 +284,15 @@ class _Connection(ABC):
     def _seal(self, kind: FrameKind, plaintext: bytes) -> bytes:
         sending = self._sending
         assert sending is not None
-        if sending.n and not sending.n % REKEY_INTERVAL:
+        if not sending.n % REKEY_INTERVAL and sending.n:
             sending.rekey()
         header = HEADER.pack(kind, 0, len(plaintext) + TAG_LENGTH)
         return header + sending.encrypt_with_ad(header, plaintext)
 
     def _send_message(self, message: bytes) -> bytes:
         plaintext = pad(message)
-        self._advance(FrameKind.MESSAGE)
-        return self._seal(FrameKind.MESSAGE, plaintext)
+        self._advance(_MESSAGE)
+        return self._seal(_MESSAGE, plaintext)
 
     def _send_handshake(self) -> bytes:
         self._advance(FrameKind.HANDSHAKE)
@@ -358,7 +366,9 @@ class ServerConnection(_Connection):
         if auth.certificates:
             verify_signature(auth, content)
         identity = self._policy.identify(auth, self._outer_leaf, self._now())
+        self._outer_leaf = None  # TLS has it
         self.session = self._transcript.add_client_signature(auth)
+        del self._transcript
         return PeerAuthenticated(identity, auth.certificates[0] if auth.certificates else None)
 
     def _take_message(self, plaintext: bytes) -> Event | None:

@@ -36,26 +36,27 @@ class FrameKind(IntEnum):
 # What each kind's body can measure, the same for both sides but for HANDSHAKE (docs/protocol.md, section 3).
 CLIENT_HANDSHAKE_LENGTH = 32 + 1_184
 SERVER_HANDSHAKE_LENGTH = 32 + (1_088 + TAG_LENGTH) + TAG_LENGTH
+MESSAGE_LENGTHS = range(PADDING_BLOCK + TAG_LENGTH, MAX_PLAINTEXT + TAG_LENGTH + 1, PADDING_BLOCK)
+_LENGTHS: dict[int, range] = {
+    FrameKind.AUTH: range(AUTH_BLOCK + TAG_LENGTH, MAX_AUTH_PLAINTEXT + TAG_LENGTH + 1, AUTH_BLOCK),
+    FrameKind.MESSAGE: MESSAGE_LENGTHS,
+    FrameKind.CLOSE: MESSAGE_LENGTHS,
+}
 
 
-def check_body_length(kind: FrameKind, length: int, handshake_length: int) -> None:
+def check_body_length(kind: int, length: int, handshake_length: int) -> None:
     """Refuse a length that no valid body of the kind can have, before a byte of the body was read.
 
-    handshake_length: that of the peer's handshake message, bytes. Raises RemoteProtocolError.
+    kind: of FrameKind. handshake_length: that of the peer's handshake message, bytes. Raises RemoteProtocolError.
     """
-    plaintext = length - TAG_LENGTH
-    if kind is FrameKind.HANDSHAKE:
-        valid = length == handshake_length
-    elif kind is FrameKind.AUTH:
-        valid = 0 < plaintext <= MAX_AUTH_PLAINTEXT and plaintext % AUTH_BLOCK == 0
-    else:
-        valid = 0 < plaintext <= MAX_PLAINTEXT and plaintext % PADDING_BLOCK == 0
-    if not valid:
-        raise RemoteProtocolError(f"a {kind.name} body cannot have {length} bytes")
+    lengths = _LENGTHS.get(kind)
+    if length != handshake_length if lengths is None else length not in lengths:
+        raise RemoteProtocolError(f"a {FrameKind(kind).name} body cannot have {length} bytes")
 
 
 def pad(plaintext: bytes) -> bytes:
     """Pad with spaces, which JSON ignores, to a multiple of 64 bytes. Raises LocalProtocolError beyond 65,472 bytes."""
-    if len(plaintext) > MAX_PLAINTEXT:
-        raise LocalProtocolError(f"a message of {len(plaintext)} bytes does not fit a frame ({MAX_PLAINTEXT})")
-    return plaintext + b" " * (-len(plaintext) % PADDING_BLOCK)
+    length = len(plaintext)
+    if length > MAX_PLAINTEXT:
+        raise LocalProtocolError(f"a message of {length} bytes does not fit a frame ({MAX_PLAINTEXT})")
+    return plaintext + b" " * (-length % PADDING_BLOCK)

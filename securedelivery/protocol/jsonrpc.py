@@ -1,5 +1,6 @@
 """JSON-RPC 2.0, one object a frame, no batches, params by name (docs/protocol.md, section 5)."""
 
+from struct import Struct
 from typing import Any, Literal
 
 import msgspec
@@ -23,6 +24,7 @@ MAX_ID = 2**53 - 1  # what every JSON implementation keeps exactly (RFC 8259, se
 MAX_ID_BYTES = 128
 NO_PARAMS = Raw(b"{}")
 OBJECT, ARRAY = b"{["  # how their JSON begins
+_FIRST_BYTE = Struct("B")
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -93,25 +95,23 @@ _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def decode_request(plaintext: bytes) -> Request:
     """Read what a client sent. Raises MalformedRequest, with the id where a usable one can be read."""
     try:
-        _check_utf8(plaintext)
+        if not plaintext.isascii():
+            plaintext.decode()  # msgspec does not look into strings that it skips
         envelope = _request_decoder.decode(plaintext)
     except _UNDECODABLE as error:
         raise _malformed(plaintext, str(error)) from None
-    request_id = envelope.id
+    request_id, params = envelope.id, envelope.params
     if request_id is UNSET:
-        usable = None
-    elif _is_usable(request_id):
-        usable = request_id
-    else:
+        request_id = None
+    elif (type(request_id) is not int or not -MAX_ID <= request_id <= MAX_ID) and not _is_usable(request_id):
         raise MalformedRequest(Reason.INVALID_REQUEST, "id is neither an integer of 53 bits nor a string of 128 bytes")
-    params = envelope.params
-    start = memoryview(params)[0]
+    (start,) = _FIRST_BYTE.unpack_from(params)
     if start != OBJECT:
         if bytes(params) == b"null":
             params = NO_PARAMS
         elif start != ARRAY:  # JSON-RPC 2.0, section 4.2 knows arrays: they are refused as parameters, after the method
-            raise MalformedRequest(Reason.INVALID_REQUEST, "params is not an object", usable)
-    return Request(usable, envelope.method, params)
+            raise MalformedRequest(Reason.INVALID_REQUEST, "params is not an object", request_id)
+    return Request(request_id, envelope.method, params)
 
 
 def decode_for_client(plaintext: bytes) -> Response | ErrorResponse | Request:
@@ -154,9 +154,9 @@ def _malformed(plaintext: bytes, message: str) -> MalformedRequest:
 
 
 def _is_usable(request_id: Id | None) -> bool:
-    if isinstance(request_id, str):
-        return len(request_id.encode()) <= MAX_ID_BYTES
-    return request_id is not None and -MAX_ID <= request_id <= MAX_ID
+    if type(request_id) is int:
+        return -MAX_ID <= request_id <= MAX_ID
+    return isinstance(request_id, str) and len(request_id.encode()) <= MAX_ID_BYTES
 
 
 def encode_request(request_id: Id, method: str, params: object) -> bytes:

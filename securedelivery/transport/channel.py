@@ -20,9 +20,13 @@ class TlsFailure(Exception):  # noqa: N818 -- the owner turns it into an error o
 
 
 class Channel:
-    """One TLS connection of either side. server_hostname: what the client dialled, None for the server."""
+    """One TLS connection of either side. server_hostname: what the client dialled, None for the server.
 
-    __slots__ = ("_incoming", "_outgoing", "_tls", "raw_ended")
+    A MemoryBIO never gives back what it once took: after an answer of 64 KiB a quiet connection would hold as much for
+    the rest of its life. So nothing larger than a record stands in one.
+    """
+
+    __slots__ = ("_incoming", "_outgoing", "_ready", "_tls", "raw_ended")
 
     def __init__(self, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -30,6 +34,7 @@ class Channel:
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
         )
+        self._ready = b""  # raw bytes in front of those in _outgoing
         self.raw_ended = False
 
     def feed(self, raw: bytes) -> None:
@@ -58,8 +63,8 @@ class Channel:
 
     def read(self) -> bytes | None:
         """Some plaintext; None where more raw bytes are needed; b"" after close_notify. Raises TlsFailure."""
-        if not self._incoming.pending and not self.raw_ended and not self._tls.pending():
-            return None  # the exception would cost more than the question
+        if not self._incoming.pending and not self.raw_ended:
+            return None  # each read takes a whole record, so TLS holds nothing back; an exception would cost more
         try:
             return self._tls.read(RECORD)
         except ssl.SSLWantReadError:
@@ -72,18 +77,28 @@ class Channel:
     def write(self, plaintext: bytes) -> None:
         """Encrypt; the raw bytes are in take_raw(). Raises TlsFailure."""
         try:
-            self._tls.write(plaintext)
+            if len(plaintext) <= RECORD:
+                self._tls.write(plaintext)
+                return
+            records = [self._ready]
+            for start in range(0, len(plaintext), RECORD):
+                self._tls.write(plaintext[start : start + RECORD])
+                records.append(self._outgoing.read())
         except ssl.SSLError as error:
             raise TlsFailure(describe(error)) from error
+        self._ready = b"".join(records)
 
     @property
     def has_raw(self) -> bool:
         """Whether take_raw() has something: reading makes some too, such as the answer to a KeyUpdate."""
-        return self._outgoing.pending > 0
+        return self._outgoing.pending > 0 or self._ready != b""
 
     def take_raw(self) -> bytes:
         """What is to go out on the socket, in order."""
-        return self._outgoing.read()
+        raw = self._outgoing.read()
+        if self._ready:
+            raw, self._ready = self._ready + raw, b""
+        return raw
 
     def close(self) -> None:
         """Put close_notify behind what was written (RFC 8446, section 6.1)."""

@@ -12,6 +12,10 @@ from securedelivery.transport.tls import ServerSecurity
 __all__ = ["Handshake"]
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class Handshake:
     """TLS, then the inner handshake, up to system.welcome.
 
@@ -38,9 +42,7 @@ class Handshake:
             outer = channel.peer_certificate()
             self.outer_leaf = x509.load_der_x509_certificate(outer) if outer else None
             security = self._security
-            self.core = ServerConnection(
-                security.credentials, security.policy, self.outer_leaf, lambda: datetime.now(UTC)
-            )
+            self.core = ServerConnection(security.credentials, security.policy, self.outer_leaf, _now)
         core = self.core
         while True:
             match core.next_event():

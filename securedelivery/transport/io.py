@@ -1,4 +1,4 @@
-"""The I/O thread: an epoll loop, the only toucher of its connections. Others reach them by post()."""
+"""A thread with an epoll loop, the only toucher of its connections. Others reach them by post()."""
 
 import os
 import select
@@ -44,6 +44,11 @@ class IOThread(threading.Thread):
         """End after what has been posted; connections that are left are closed without a word. From any thread."""
         self.post(self._stop)
 
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end, after stop(). Once, for it takes away what post() wakes the thread with."""
+        super().join(timeout)
+        os.close(self._wakeup)
+
     def _stop(self) -> None:
         self._stopping = True
 
@@ -86,7 +91,6 @@ class IOThread(threading.Thread):
         for peer in list(self.peers.values()):
             peer.abandon()
         self._epoll.close()
-        os.close(self._wakeup)
 
     def _run_posts(self) -> None:
         inbox = self._inbox
@@ -95,6 +99,8 @@ class IOThread(threading.Thread):
             owner = getattr(call, "__self__", None)
             if owner is None or owner is self:
                 call(*args)
+            elif owner.io is not self:  # it has moved since
+                owner.io.post(call, *args)
             else:
                 self._guarded(owner, call, *args)
 

@@ -2,8 +2,8 @@
 
 handshake.py brings it up, requests.py keeps the order of its requests.
 
-A Peer belongs to its I/O thread. While it handshakes, it is lent to a worker with each portion of bytes, because that
-arithmetic takes a millisecond: `lent` says so, epoll is disarmed (ONESHOT), and the I/O thread only marks it.
+A Peer belongs to one thread, whose loop alone touches it: while it handshakes, to a handshake thread, because that
+arithmetic takes a millisecond; from then on to its I/O thread, to which it moves once.
 """
 
 import contextlib
@@ -11,11 +11,13 @@ import select
 import socket
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from securedelivery.errors import LocalProtocolError, Refusal, RemoteProtocolError
+from securedelivery.protocol.certificates import der
 from securedelivery.protocol.connection import (
     CloseReceived,
     PeerAuthenticated,
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Peer"]
 
-RECEIVE_BYTES = 65_536
+RECEIVE_BYTES = 16_384  # a TLS record; what TLS is given at once, it keeps room for as long as the connection is open
 LOW_WATER = 65_536  # unsent bytes from which a connection starts no further request until its client has read
 LINGER_SECONDS = 2.0  # for a peer to take our last words: close() with unread input would send RST and lose them
 ENDING_SECONDS = 5.0  # for requests under way when this side ends the connection
 _READ = select.EPOLLIN | select.EPOLLRDHUP
+_WRITABLE = select.EPOLLOUT
+_INLINE, _WRITE = Lane.INLINE, Lane.WRITE  # CPython 3.11 finds an enum's member in Python code: not once a request
 
 
 class Stage(Enum):
@@ -50,28 +54,67 @@ class Stage(Enum):
     GONE = "gone"
 
 
-class Peer:
-    """address: the remote IP address, for the log and the limits."""
+_HANDSHAKE, _OPEN, _GONE = Stage.HANDSHAKE, Stage.OPEN, Stage.GONE  # as above
 
-    def __init__(self, server: "Server", io: IOThread, sock: socket.socket, address: str) -> None:
+
+class Peer:
+    """io: the handshake thread; home: the I/O thread; address: the remote IP address, for the log and the limits.
+
+    10,000 of them are quiet: what a connection does not need any more goes, what TLS keeps is not kept twice.
+    """
+
+    __slots__ = (
+        "_application",
+        "_certificate_ends",
+        "_channel",
+        "_core",
+        "_end_message",
+        "_end_reason",
+        "_ends_by",
+        "_fd",
+        "_frame_since",
+        "_frames",
+        "_handshake",
+        "_home",
+        "_inner_leaf",
+        "_interest",
+        "_io",
+        "_is_dirty",
+        "_last_frame",
+        "_limits",
+        "_opened",
+        "_requests",
+        "_server",
+        "_sock",
+        "_stage",
+        "_stalled_since",
+        "_unsent",
+        "account",
+        "address",
+        "address_slot",
+        "caller",
+        "deadline",
+        "security",
+    )
+
+    def __init__(self, server: "Server", io: IOThread, home: IOThread, sock: socket.socket, address: str) -> None:
         self._server = server
         self._io = io
+        self._home = home
         self._sock = sock
         self._fd = sock.fileno()
         self._limits = server.limits
         self._application = server.application
         self.address = address
         self.security = server.security
-        self._handshake = Handshake(self.security, server.application.server_name)
+        self._handshake: Handshake | None = Handshake(self.security, server.application.server_name)
         self._channel = self._handshake.channel
         self._core: ServerConnection
         self._stage = Stage.HANDSHAKE
-        self._lent = False
-        self._doomed: tuple[str, str] | None = None  # the reason and the words of an end that came while lent
         self.caller: Caller
         self.account: int | None = None  # the server's directory keeps these two
         self.address_slot: str | None = None
-        self._leaf: x509.Certificate | None = None
+        self._inner_leaf: bytes | None = None  # DER, where it is not the one that TLS saw
         self._requests = Requests(self._start)
         self._end_reason = "bye"
         self._end_message = ""
@@ -79,7 +122,7 @@ class Peer:
         self._frames: list[bytes] = []
         self._unsent = bytearray()
         self._is_dirty = False
-        self._interest = 0
+        self._interest = _READ
         # Times are monotonic seconds; 0.0 means: not running.
         self._opened = 0.0
         self._last_frame = 0.0
@@ -89,21 +132,29 @@ class Peer:
         self._certificate_ends = float("inf")
         self.deadline = io.now + self._limits.handshake_seconds
 
+    @property
+    def io(self) -> IOThread:
+        """The thread that it belongs to: what is posted to another one is passed on."""
+        return self._io
+
     def adopt(self) -> None:
-        """Begin: the first call on the I/O thread."""
+        """Begin: the first call on the handshake thread."""
         self.deadline = self._io.now + self._limits.handshake_seconds
-        self._io.add(self, self._fd, _READ | select.EPOLLONESHOT)
+        self._io.add(self, self._fd, self._interest)
 
     # Readiness
 
     def on_events(self, events: int) -> None:
         if events & _READ:
+            if self._stage is _HANDSHAKE:
+                self._receive()
+                return  # it may belong to another thread now, which is told again what else is ready
             self._receive()
         elif events & (select.EPOLLERR | select.EPOLLHUP):
             self._vanish("reset")
             return
-        if events & select.EPOLLOUT and self._stage is not Stage.GONE:
-            self._arm(self._interest & ~select.EPOLLOUT)
+        if events & _WRITABLE and self._stage is not _GONE:
+            self._arm(self._interest & ~_WRITABLE)
             self.flush()
 
     def _receive(self) -> None:
@@ -116,67 +167,58 @@ class Peer:
             self._vanish("reset")
             return
         stage = self._stage
-        if stage is Stage.OPEN:
+        if stage is _OPEN:
             self._channel.feed(raw)
             self._pump(fed=True)
         elif stage is Stage.HANDSHAKE:
-            self._lend(raw)
+            self._advance(raw)
         elif not raw:  # LINGER: what comes is thrown away, only the end is noted
             if self._unsent:
                 self._arm(self._interest & ~_READ)  # half-closed: the peer may still take what it asked for
             else:
                 self._gone()
 
-    # Handshake, lent to a worker
+    # Handshake
 
-    def _lend(self, raw: bytes) -> None:
-        self._lent = True
-        if not self._server.handshake_workers.submit(lambda: self._io.post(self._returned, self._step(raw))):
-            self._lent = False
-            self._refuse("internal", "too many handshakes are waiting for a worker")
-
-    def _step(self, raw: bytes) -> PeerAuthenticated | Exception | None:
-        """One portion of the handshake; on a worker. Returns its end, good or bad, or None where more is needed."""
-        try:
-            # One that gave way while it waited for a worker must not hold up those behind it.
-            return None if self._doomed else self._handshake.advance(raw)
-        except Exception as error:  # noqa: BLE001 -- handed to the I/O thread, which tells refusals from bugs
-            return error
-
-    def _returned(self, outcome: PeerAuthenticated | Exception | None) -> None:
-        """The worker is done with this portion; on the I/O thread."""
-        self._lent = False
-        if self._stage is Stage.GONE:
+    def _advance(self, raw: bytes) -> None:
+        """Go on with the handshake; where that was its end, this thread touches the connection no more."""
+        assert self._handshake is not None
+        if self.deadline <= self._io.now:  # whoever is too slow must not hold up those behind it
+            self.expire()
             return
-        match outcome:
-            case RemoteProtocolError():
-                self._refuse(outcome.reason, str(outcome))
-            case TlsFailure():
-                self._refuse(None, str(outcome))
-            case Exception():
-                raise outcome
-            case _ if self._doomed is not None:
-                self._refuse(*self._doomed)
-            case None:
-                self.touch()
-                self._arm(_READ | select.EPOLLONESHOT, force=True)
-            case authenticated:
-                self._open(authenticated)
+        try:
+            authenticated = self._handshake.advance(raw)
+        except RemoteProtocolError as error:
+            self._refuse(error.reason, str(error))
+        except TlsFailure as error:
+            self._refuse(None, str(error))
+        else:
+            if authenticated is None:
+                self._write_out()
+            else:
+                self._io.remove(self._fd)
+                self._io = self._home
+                self._io.post(self._open, authenticated)
 
     def _open(self, authenticated: PeerAuthenticated) -> None:
-        assert self._handshake.core is not None
-        self._core = self._handshake.core
+        handshake, inner_leaf = self._handshake, authenticated.leaf
+        assert handshake is not None
+        assert handshake.core is not None
+        self._handshake = None
+        self._core = handshake.core
         self._stage = Stage.OPEN
         self._opened = self._last_frame = self._io.now
         self.caller = Caller(authenticated.identity, self.address)
-        self._leaf = authenticated.leaf
-        for leaf in self._leaves():
-            remaining = (leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds()
-            self._certificate_ends = min(self._certificate_ends, self._io.now + remaining)
-        self._server.opened(self, self._handshake.outer_leaf)
+        if inner_leaf is not None and inner_leaf != handshake.outer_leaf:
+            self._inner_leaf = der(inner_leaf)
+        for leaf in (inner_leaf, handshake.outer_leaf):
+            if leaf is not None:
+                remaining = (leaf.not_valid_after_utc - datetime.now(UTC)).total_seconds()
+                self._certificate_ends = min(self._certificate_ends, self._io.now + remaining)
+        self._server.opened(self, handshake.outer_leaf)
         self._schedule()
         self.touch()
-        self._arm(_READ, force=True)
+        self._io.add(self, self._fd, self._interest)
         if self._server.security is not self.security:
             self.recheck()  # the files were reloaded during the handshake
         self._pump()
@@ -185,26 +227,9 @@ class Peer:
 
     def _pump(self, *, fed: bool = False) -> None:
         """Handle what has arrived, as far as it may go on. fed: raw bytes have just come; else an answer made room."""
-        core, channel, limits = self._core, self._channel, self._limits
-        progress = False
+        core = self._core
         try:
-            while self._stage is Stage.OPEN:
-                if len(self._requests) >= limits.outstanding_requests or len(self._unsent) > LOW_WATER:
-                    self._frame_since = 0.0  # it is this side that does not read
-                    self._arm(self._interest & ~_READ)
-                    return
-                if len(self._frames) >= limits.outstanding_requests:
-                    self._write_out()  # in portions, so that what the client does not take shows in time
-                    continue
-                event = core.next_event()
-                if event is None:
-                    plaintext = channel.read()
-                    if plaintext is None:
-                        break
-                    core.receive_data(plaintext)
-                else:
-                    progress = True
-                    self._handle(event)
+            progress = self._handle_arrived(core)
         except RemoteProtocolError as error:
             self._server.log.warning("! protocol error", remote=self.address, reason=error.reason, error=str(error))
             self._finish_ending(error.reason, "the protocol was broken")
@@ -212,9 +237,9 @@ class Peer:
         except TlsFailure as error:
             self._cut(str(error))
             return
-        if self._stage is not Stage.OPEN:
+        if progress is None or self._stage is not _OPEN:
             return
-        if channel.has_raw:
+        if self._channel.has_raw:
             self.touch()
         now = self._io.now
         if progress:
@@ -223,13 +248,43 @@ class Peer:
         if not self._frame_since and (core.mid_frame or (fed and not progress)):
             # Raw bytes that completed no frame count too: half a TLS record is half a frame.
             self._frame_since = now
-            self.deadline = min(self.deadline, now + limits.frame_seconds)
+            self.deadline = min(self.deadline, now + self._limits.frame_seconds)
         self._arm(self._interest | _READ)
 
+    def _handle_arrived(self, core: ServerConnection) -> bool | None:
+        """Whether there was anything to handle; None where the client has to wait before the rest is looked at."""
+        channel, requests, lane = self._channel, self._requests, self._application.lane
+        most = self._limits.outstanding_requests
+        progress = False
+        while self._stage is _OPEN:
+            if (requests.running and len(requests) >= most) or len(self._unsent) > LOW_WATER:
+                self._frame_since = 0.0  # it is this side that does not read
+                self._arm(self._interest & ~_READ)
+                return None
+            if len(self._frames) >= most:
+                self._write_out()  # in portions, so that what the client does not take shows in time
+                continue
+            event = core.next_event()
+            if type(event) is Request:
+                progress = True
+                its_lane = lane(event.method)
+                if its_lane is _INLINE and not requests.running:  # then none waits: it needs no place among them
+                    self._answer(event.id, self._ask(event))
+                else:
+                    requests.add(event, its_lane)
+            elif event is not None:
+                progress = True
+                self._handle(event)
+            else:
+                plaintext = channel.read()
+                if plaintext is None:
+                    break
+                core.receive_data(plaintext)
+        return progress
+
     def _handle(self, event: object) -> None:
-        if type(event) is Request:
-            self._requests.add(event, self._application.lane(event.method))
-        elif isinstance(event, RequestRefused):
+        """What is no request."""
+        if isinstance(event, RequestRefused):
             # Without an id it can only be told by its place, so it is answered in its turn.
             self._requests.add(event, Lane.INLINE)
         elif isinstance(event, CloseReceived):
@@ -243,33 +298,31 @@ class Peer:
 
     def _start(self, request: Work, lane: Lane) -> None:
         """Run a request whose turn it is."""
-
-        def looked(outcome: SessionChange | Ending | Refusal) -> None:
-            self._io.post(self._reviewed, outcome)
-
         if isinstance(request, RequestRefused):
             self._answer(request.id, Refusal(request.reason, request.message), always=True)
-            return
-        if isinstance(request, Review):
-            if self.caller.session is None:  # logged out by a request that stood before it
-                looked(SessionChange(None, None, None))
-                return
-            self._server.submit_call(lane, lambda: looked(self._look()), looked)
-            return
-        if lane is Lane.INLINE:
+        elif isinstance(request, Review):
+            self._start_review(lane)
+        elif lane is _INLINE:
             self._answer(request.id, self._ask(request))
-            return
-
-        def done(outcome: Outcome) -> None:
-            self._io.post(self._finished, request.id, outcome)
-
-        if lane is Lane.WRITE:
+        elif lane is _WRITE:
+            done = partial(self._io.post, self._finished, request.id)
             try:
                 self._application.submit(self.caller, request, done)
             except Exception as error:  # noqa: BLE001 -- a bug of the application costs one answer, not the connection
                 done(self._application.incident(error, "submitting a request"))
         else:
-            self._server.submit_call(lane, lambda: done(self._ask(request)), done)
+            self._start_call(request, lane)
+
+    def _start_call(self, request: Request, lane: Lane) -> None:
+        done = partial(self._io.post, self._finished, request.id)
+        self._server.submit_call(lane, lambda: done(self._ask(request)), done)
+
+    def _start_review(self, lane: Lane) -> None:
+        looked = partial(self._io.post, self._reviewed)
+        if self.caller.session is None:  # logged out by a request that stood before it
+            looked(SessionChange(None, None, None))
+        else:
+            self._server.submit_call(lane, lambda: looked(self._look()), looked)
 
     def _ask(self, request: Request) -> Outcome:
         """The application's answer, on this thread."""
@@ -309,7 +362,7 @@ class Peer:
         self.caller.session = change.session
 
     def _finished(self, request_id: Id | None, outcome: Outcome) -> None:
-        if self._stage not in (Stage.OPEN, Stage.ENDING):
+        if self._stage is not _OPEN and self._stage is not Stage.ENDING:
             return
         if isinstance(outcome, SessionChange):
             self._enter(outcome)
@@ -322,7 +375,7 @@ class Peer:
     def _done(self) -> None:
         """Something that was not answered on the spot has been dealt with."""
         self._requests.finished()
-        if self._stage is Stage.OPEN:
+        if self._stage is _OPEN:
             if not self._interest & _READ:
                 self._pump()
         elif not self._requests.running:
@@ -352,7 +405,7 @@ class Peer:
 
     def notify(self, method: str, params: object) -> None:
         """A notification for this connection, if it is still open."""
-        if self._stage is not Stage.OPEN:
+        if self._stage is not _OPEN:
             return
         try:
             self._frames.append(self._core.send_notification(method, params))
@@ -375,14 +428,14 @@ class Peer:
         self._write_out()
         if self._unsent:
             return
-        if self._stage is Stage.OPEN:
+        if self._stage is _OPEN:
             if not self._interest & _READ:
                 self._pump()
         elif self._stage is Stage.LINGER:
             self._half_close()
 
     def _write_out(self) -> None:
-        if self._stage is Stage.GONE:
+        if self._stage is _GONE:
             return
         frames = self._frames
         if frames:
@@ -404,7 +457,7 @@ class Peer:
             unsent += raw
             data = unsent
         sent = 0
-        if not self._interest & select.EPOLLOUT:  # else the socket is full, and epoll will say when it is not
+        if not self._interest & _WRITABLE:  # else the socket is full, and epoll will say when it is not
             try:
                 sent = self._sock.send(data)
             except BlockingIOError:
@@ -423,12 +476,10 @@ class Peer:
         if sent or not self._stalled_since:
             self._stalled_since = self._io.now
             self.deadline = min(self.deadline, self._io.now + self._limits.frame_seconds)
-        if self._stage is Stage.HANDSHAKE:
-            return  # ONESHOT: the rest goes out with the next step, and a flight fits every socket buffer
         if len(unsent) > self._limits.unsent_bytes:
             self._drop()
         else:
-            self._arm(self._interest | select.EPOLLOUT)
+            self._arm(self._interest | _WRITABLE)
 
     def _arm(self, interest: int, *, force: bool = False) -> None:
         if interest != self._interest or force:
@@ -440,9 +491,7 @@ class Peer:
     def end(self, reason: str, message: str = "", *, within_seconds: float | None = None) -> None:
         """Take no further requests, answer those under way, then CLOSE. The first reason stands."""
         if self._stage is Stage.HANDSHAKE:
-            self._doomed = self._doomed or (reason, message)
-            if not self._lent:
-                self._refuse(*self._doomed)
+            self._refuse(reason, message)
         elif self._stage is Stage.OPEN:
             self._stage = Stage.ENDING
             self._end_reason, self._end_message = reason, message
@@ -466,7 +515,7 @@ class Peer:
     def _refuse(self, reason: str | None, why: str) -> None:
         """End during the handshake. reason: for the CLOSE, where there are keys; None where TLS has failed."""
         self._server.log.warning("! refused", remote=self.address, reason=reason or "tls", why=why)
-        core = self._handshake.core
+        core = self._handshake.core if self._handshake is not None else None
         if reason is not None and core is not None:
             self._frames.append(core.send_close(reason))
         self._last_words()
@@ -487,7 +536,7 @@ class Peer:
         self._leave()
         self._stage = Stage.LINGER
         self._end_within(LINGER_SECONDS)
-        self._arm(_READ | (self._interest & select.EPOLLOUT), force=True)
+        self._arm(_READ | (self._interest & _WRITABLE), force=True)  # fails where epoll does not know it: collapse()
         self.touch()
 
     def _half_close(self) -> None:
@@ -529,7 +578,7 @@ class Peer:
             if self._stage in (Stage.OPEN, Stage.ENDING):
                 self._finish_ending("internal", "an internal error")
                 return
-            if self._stage is Stage.HANDSHAKE and not self._lent:
+            if self._stage is Stage.HANDSHAKE:
                 self._refuse("internal", "an internal error")
                 return
         self._gone()
@@ -542,7 +591,7 @@ class Peer:
     def abandon(self) -> None:
         """Close the socket, without a word."""
         self._stage = Stage.GONE
-        self._requests.clear()
+        self._requests.close()
         self._io.remove(self._fd)
         self._sock.close()
         self._server.left(self)
@@ -555,7 +604,12 @@ class Peer:
         return self.caller.identity.uri if self.caller.identity else None
 
     def _leaves(self) -> list[x509.Certificate]:
-        return [leaf for leaf in (self._leaf, self._handshake.outer_leaf) if leaf is not None]
+        """The client's certificates. Of an open connection they are parsed anew, for that is seldom needed."""
+        if self._handshake is not None:
+            outer_leaf = self._handshake.outer_leaf
+            return [] if outer_leaf is None else [outer_leaf]
+        encoded = (self._inner_leaf, self._channel.peer_certificate())
+        return [x509.load_der_x509_certificate(one) for one in encoded if one is not None]
 
     # Time
 

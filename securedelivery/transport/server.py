@@ -1,4 +1,4 @@
-"""The server: an acceptor, I/O threads, workers; limits at the door, drain and reload."""
+"""The server: an acceptor, handshake threads, I/O threads, workers; limits at the door, drain and reload."""
 
 import contextlib
 import itertools
@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 
 import msgspec
 import structlog
@@ -25,10 +25,13 @@ from securedelivery.transport.workers import Workers
 
 __all__ = ["Limits", "Server"]
 
+_encode = msgspec.json.Encoder().encode
+
 BACKLOG = 4_096  # connections that the kernel holds while the acceptor is busy; it lowers this to net.core.somaxconn
 DRAIN_SECONDS = 8.0  # of the 10 that a stop may take: ENDING_SECONDS, LINGER_SECONDS and the sweeps' delay
 JOIN_SECONDS = 1.0  # for jobs that nobody waits for any more; the rest is for the database
 ROOM = 64  # connections that give way at once where file descriptors have run out
+HANDSHAKE_THREADS = 2
 REPEAT_SECONDS = 60.0  # between two log lines about one lasting trouble
 
 
@@ -69,12 +72,12 @@ class Server:
         self.security = security
         self.limits = limits
         self.log = structlog.get_logger("securedelivery.transport")
-        # Two handshakes at once keep two cores busy, as OpenSSL lets go of the interpreter.
-        self.handshake_workers = Workers("handshake", threads=2, capacity=limits.handshakes)
         # Of each connection at most one call is on a worker or waits for one.
         self._call_workers = Workers("worker", threads=limits.workers, capacity=limits.connections)
         self._password_workers = Workers("password", threads=limits.password_workers, capacity=limits.connections)
-        self._pools = (self.handshake_workers, self._call_workers, self._password_workers)
+        self._pools = (self._call_workers, self._password_workers)
+        # Two handshakes at once keep two cores busy, as OpenSSL lets go of the interpreter.
+        self._handshake_threads = [IOThread(f"handshake-{i}", self._report) for i in range(HANDSHAKE_THREADS)]
         self._io_threads = [IOThread(f"io-{i}", self._report) for i in range(limits.io_threads)]
         self._listener: socket.socket
         self._acceptor = threading.Thread(target=self._accept_all, name="acceptor")
@@ -105,7 +108,7 @@ class Server:
         self._listener.setblocking(False)
         for workers in self._pools:
             workers.start()
-        for io in self._io_threads:
+        for io in (*self._io_threads, *self._handshake_threads):
             io.start()
         self._acceptor.start()
         address, bound_port = self._listener.getsockname()[:2]
@@ -131,10 +134,11 @@ class Server:
         stuck = [name for workers in self._pools for name in workers.join(max(0.1, ends - time.monotonic()))]
         if stuck:
             self.log.error("! left behind, still busy", threads=stuck)
-        for io in self._io_threads:
-            io.stop()
-        for io in self._io_threads:
-            io.join()
+        for ios in (self._handshake_threads, self._io_threads):  # in this order: the former post to the latter
+            for io in ios:
+                io.stop()
+            for io in ios:
+                io.join()
         os.close(self._stop_accepting)
 
     def use(self, security: ServerSecurity) -> None:
@@ -147,14 +151,13 @@ class Server:
 
     def notify(self, accounts: Iterable[int], method: str, params: object) -> None:
         """Send a notification to every logged-in connection of the accounts. From any thread."""
+        directory = self._accounts
         with self._lock:
-            concerned = [
-                (account, peer, self._peers[peer]) for account in accounts for peer in self._accounts.get(account, ())
-            ]
+            concerned = [(account, peer) for account in accounts if account in directory for peer in directory[account]]
         if concerned:
-            encoded = msgspec.Raw(msgspec.json.encode(params))
-            for account, peer, io in concerned:
-                io.post(peer.tell, account, method, encoded)
+            encoded = msgspec.Raw(_encode(params))
+            for account, peer in concerned:
+                peer.io.post(peer.tell, account, method, encoded)
 
     def review(self, account: int) -> None:
         """The account has changed: have the application look again at each connection it is logged in on, which may
@@ -177,6 +180,7 @@ class Server:
         """The handshake is done. A proxy's connections are many customers', so they do not count for its address."""
         proxies = self.security.policy.trusted_proxies
         with self._lock:
+            self._peers[peer] = peer.io
             self._handshaking.pop(peer, None)
             if proxies and outer_leaf is not None and not proxies.isdisjoint(uri_names(outer_leaf)):
                 self._release_address(peer)
@@ -253,7 +257,7 @@ class Server:
         for peer, io in going:
             io.post(peer.give_way)
 
-    def _admit(self, sock: socket.socket, address: str, io: IOThread) -> None:
+    def _admit(self, sock: socket.socket, address: str, home: IOThread) -> None:
         slot = _slot(address)
         with self._lock:
             if len(self._peers) >= self.limits.connections:
@@ -268,7 +272,8 @@ class Server:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        peer = Peer(self, io, sock, address)
+        io = min(self._handshake_threads, key=lambda one: len(one.peers))  # the same again as long as it keeps up
+        peer = Peer(self, io, home, sock, address)
         peer.address_slot = slot
         oldest = None
         with self._lock:
@@ -290,7 +295,7 @@ class Server:
 
 def _slot(address: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 that one IPv6 customer usually gets."""
-    ip = ip_address(address.partition("%")[0])
-    if isinstance(ip, IPv6Address):
-        return str(ip.ipv4_mapped or (int(ip) >> 64))
-    return address
+    if ":" not in address:
+        return address
+    ip = IPv6Address(address.partition("%")[0])
+    return str(ip.ipv4_mapped or (int(ip) >> 64))

@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from protocol.pair import Shop
 
 from securedelivery.errors import RemoteProtocolError
+from securedelivery.protocol import certificates
 from securedelivery.protocol.certificates import (
     UNREADABLE,
     Identity,
@@ -446,3 +447,107 @@ def test_standing_is_checked_again_while_a_connection_is_open(authority: Certifi
 def test_a_chain_ends_with_its_first_certificate_to_end(authority: CertificateAuthority) -> None:
     sooner, later = authority.client(end=DAY).certificate, authority.client(end=2 * DAY).certificate
     assert end_of_life([later, sooner]) == end_of_life([sooner, later]) == authority.now + DAY
+
+
+# What is remembered of chains that were verified
+
+
+def verified_again(authority: CertificateAuthority, trust: Trust, issued: Issued, *, later: timedelta) -> str | None:
+    return reason(trust.verify_client, (load_certificate(encoded(issued)),), authority.now + later)
+
+
+def encoded(issued: Issued) -> bytes:
+    return issued.certificate.public_bytes(Encoding.DER)
+
+
+def test_a_chain_that_comes_again_is_searched_no_path_for(
+    authority: CertificateAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust, alice, bob = authority.trust(), authority.client(), authority.client("bob")
+    assert verified_again(authority, trust, alice, later=SECOND) is None
+    monkeypatch.setattr(Trust, "_find_path", None)
+    assert verified_again(authority, trust, alice, later=2 * SECOND) is None
+    with pytest.raises(TypeError):
+        verified_again(authority, trust, bob, later=2 * SECOND)
+    with pytest.raises(TypeError):  # another purpose is another question
+        trust.verify_own_server([alice.certificate], authority.now)
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [
+        (-2 * DAY, EXPIRED),
+        (-SECOND - DAY, EXPIRED),
+        (-DAY, None),
+        (20 * DAY, None),
+        (89 * DAY, None),
+        (90 * DAY, EXPIRED),
+    ],
+)
+def test_a_chain_that_was_verified_has_to_be_valid_all_the_same(
+    authority: CertificateAuthority, later: timedelta, expected: str | None
+) -> None:
+    crl = authority.crl(start=-30 * DAY, end=300 * DAY)
+    trust, alice = Trust((authority.certificate,), (crl,)), authority.client()
+    assert verified_again(authority, trust, alice, later=SECOND) is None
+    assert verified_again(authority, trust, alice, later=later) == expected
+    assert verified_again(authority, trust, alice, later=SECOND) is None
+
+
+def test_a_chain_that_was_verified_is_untrusted_once_its_authority_has_ended(authority: CertificateAuthority) -> None:
+    trust, alice = authority.trust(with_crl=False), authority.client(end=5_000 * DAY)
+    assert verified_again(authority, trust, alice, later=SECOND) is None
+    assert verified_again(authority, trust, alice, later=3_650 * DAY) is None
+    assert verified_again(authority, trust, alice, later=3_651 * DAY) == UNTRUSTED
+
+
+def test_the_list_has_to_be_current_for_a_chain_that_was_verified(authority: CertificateAuthority) -> None:
+    trust, alice = authority.trust(), authority.client()
+    assert verified_again(authority, trust, alice, later=SECOND) is None
+    assert verified_again(authority, trust, alice, later=30 * DAY) is None
+    assert verified_again(authority, trust, alice, later=30 * DAY + SECOND) == UNTRUSTED
+
+
+def test_a_new_list_counts_for_a_chain_that_was_verified(authority: CertificateAuthority) -> None:
+    before, alice = authority.trust(), authority.client()
+    assert verified_again(authority, before, alice, later=SECOND) is None
+    authority.revoke(alice)
+    assert verified_again(authority, authority.trust(), alice, later=SECOND) == REVOKED
+    assert verified_again(authority, replace(before, crls=(authority.crl(),)), alice, later=SECOND) == REVOKED
+
+
+def test_another_trust_has_its_own_mind(authority: CertificateAuthority) -> None:
+    alice = authority.client()
+    assert verified_again(authority, authority.trust(), alice, later=SECOND) is None
+    assert verified_again(authority, CertificateAuthority().trust(), alice, later=SECOND) == UNTRUSTED
+
+
+def test_a_refusal_is_not_remembered(authority: CertificateAuthority) -> None:
+    trust, late = authority.trust(), authority.client(start=DAY)
+    assert verified_again(authority, trust, late, later=SECOND) == EXPIRED
+    assert not trust._paths
+    assert verified_again(authority, trust, late, later=DAY) is None
+
+
+def test_one_changed_bit_is_another_chain(authority: CertificateAuthority) -> None:
+    trust, alice = authority.trust(), authority.client()
+    assert verified_again(authority, trust, alice, later=SECOND) is None
+    forged = bytearray(encoded(alice))
+    forged[-1] ^= 1  # of the signature
+    assert reason(trust.verify_client, (load_certificate(bytes(forged)),), authority.now) == UNTRUSTED
+
+
+def test_only_so_many_chains_are_remembered(authority: CertificateAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "KNOWN_PATHS", 2)
+    trust = authority.trust()
+    for number in range(5):
+        assert verified_again(authority, trust, authority.client(f"client{number}"), later=SECOND) is None
+        assert 1 <= len(trust._paths) <= 2
+
+
+def test_a_certificate_is_read_once_unless_it_is_large(authority: CertificateAuthority) -> None:
+    small, many = authority.client(), [x509.DNSName(f"host{number}.shop.test") for number in range(300)]
+    large = authority.issue("many", names=[ALICE, *many], purpose=CLIENT_AUTH)
+    assert load_certificate(encoded(small)) is load_certificate(encoded(small)) == small.certificate
+    assert load_certificate(encoded(large)) == load_certificate(encoded(large)) == large.certificate
+    assert load_certificate(encoded(large)) is not load_certificate(encoded(large))

@@ -185,7 +185,7 @@ class Stage:
 
     def serve(self, host: str = "127.0.0.1", security: ServerSecurity | None = None, **limits: Any) -> Server:
         self.server = Server(self.application, security or self.load(), Limits(**limits))
-        self.epolls = [WatchedEpoll(one) for one in self.server._io_threads]
+        self.epolls = [WatchedEpoll(one) for one in (*self.server._handshake_threads, *self.server._io_threads)]
         self.port = self.server.start(host, 0)[1]
         self._stopped = False
         return self.server

@@ -204,8 +204,7 @@ def test_a_bug_in_handling_a_connection_ends_that_one(client: Client, stage: Sta
     stage.expected_incidents = 1
     other = stage.connect()
     (peer, _) = stage.peers()
-    peer.notify = None
-    stage.post(peer.drain, {})
+    stage.post(peer.drain, {"seconds": object()})
     assert client.close_reason() == "internal"
     client.sock.close()
     while len(stage.peers()) > 1:  # else the stage's own stop would drain it once more

@@ -1,13 +1,10 @@
 """What sockets, OpenSSL and our own bugs do once in a while, made to happen."""
 
-import threading
-
 import pytest
 from transport.driver import Ended, read_to_end, reset
 from transport.stage import Log, Stage
 
 from securedelivery.transport.channel import Channel, TlsFailure
-from securedelivery.transport.handshake import Handshake
 from securedelivery.transport.peer import Peer
 
 
@@ -101,28 +98,29 @@ def test_a_channel_that_has_not_shaken_hands_writes_nothing(stage: Stage) -> Non
         Channel(stage.load().context).write(b"too early")
 
 
-def test_a_bug_while_a_worker_has_the_connection(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    entered, gate = threading.Event(), threading.Event()
-    advance = Handshake.advance
-
-    def held(handshake: Handshake, raw: bytes) -> object:
-        entered.set()
-        assert gate.wait(10)
-        return advance(handshake, raw)
-
+@pytest.mark.parametrize("layer", ["tls", "inner"])
+def test_a_bug_during_the_handshake_costs_one_connection(stage: Stage, layer: str) -> None:
     stage.serve()
     client = stage.client()
-    monkeypatch.setattr(Handshake, "advance", held)
-    assert not client.channel.handshake()
-    client.sock.sendall(client.channel.take_raw())
-    assert entered.wait(10)
+    if layer == "tls":
+        assert not client.channel.handshake()
+        client.sock.sendall(client.channel.take_raw())
+    else:
+        client.tls()
+        client.hello()
+    stage.wait_idle()
     (peer,) = stage.peers()
     stage.post(peer.collapse)
-    assert read_to_end(client.sock) == b""
-    gate.set()
-    stage.wait_idle()
-    monkeypatch.undo()
+    read_to_end(client.sock)
     assert stage.connect().is_served()
+
+
+def test_a_call_for_a_connection_that_has_moved_to_another_thread_follows_it(stage: Stage) -> None:
+    server = stage.serve()
+    client = stage.connect()
+    (peer,) = stage.peers()
+    server._handshake_threads[0].post(peer.end, "idle")
+    assert client.close_reason() == "idle"
 
 
 def test_a_bug_after_the_end_changes_nothing(stage: Stage, log: Log) -> None:

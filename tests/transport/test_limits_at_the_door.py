@@ -2,14 +2,16 @@
 
 import socket
 import threading
+from typing import Any
 
 import pytest
-from transport.driver import Client, read_to_end
+from transport.driver import Client, Ended, read_to_end
 from transport.stage import Log, Stage
 
 from securedelivery.errors import ConfigurationError
+from securedelivery.transport.channel import TlsFailure
 from securedelivery.transport.handshake import Handshake
-from securedelivery.transport.server import _slot
+from securedelivery.transport.server import Server, _slot
 
 
 def test_more_connections_than_allowed_are_closed_at_accept(stage: Stage, log: Log) -> None:
@@ -76,63 +78,79 @@ def test_the_oldest_handshake_gives_way(stage: Stage, log: Log) -> None:
     assert half_done.is_served()
 
 
-def test_a_handshake_that_gives_way_while_a_worker_has_it_ends_when_it_comes_back(
-    stage: Stage, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate, entered = threading.Event(), threading.Semaphore(0)
-    advance = Handshake.advance
+class Held:
+    """Handshakes that stop, each on its thread, at the first portion of bytes until gate is set.
 
-    def held(handshake: Handshake, raw: bytes) -> object:
-        entered.release()
-        assert gate.wait(10)
-        return advance(handshake, raw)
+    entered: is released at each portion that is begun; admitted: at each connection that was let in.
+    """
 
-    stage.serve(handshakes=1)
-    monkeypatch.setattr(Handshake, "advance", held)
-    clients: list[Client] = []
-    for _ in range(4):  # two fill the workers, the third the queue
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate = threading.Event()
+        self.entered, self.admitted = threading.Semaphore(0), threading.Semaphore(0)
+        advance, admit = Handshake.advance, Server._admit
+
+        def held(handshake: Handshake, raw: bytes) -> object:
+            self.entered.release()
+            assert self.gate.wait(10)
+            return advance(handshake, raw)
+
+        def admitted(server: Server, *connection: Any) -> None:
+            admit(server, *connection)
+            self.admitted.release()
+
+        monkeypatch.setattr(Handshake, "advance", held)
+        monkeypatch.setattr(Server, "_admit", admitted)
+
+    def dial(self, stage: Stage) -> Client:
         client = stage.client()
-        clients.append(client)
+        assert self.admitted.acquire(timeout=10)
+        return client
+
+    def begin(self, client: Client, *, enters: bool = True) -> None:
+        """Have the client say ClientHello. enters: a thread is free to take it."""
         assert not client.channel.handshake()
         client.sock.sendall(client.channel.take_raw())
-        if len(clients) <= 2:
-            assert entered.acquire(timeout=10)
-        else:
-            stage.wait_idle()
-    assert "too many handshakes" in log.wait_for("! refused", reason="internal")["why"]
-    assert read_to_end(clients[3].sock) == b""
-    gate.set()
-    for client in clients[:3]:
-        read_to_end(client.sock)
-    log.wait_for("! refused", count=3, reason="too_slow")
-    assert not entered.acquire(blocking=False)  # the one in the queue cost no arithmetic
-    monkeypatch.undo()
-    assert stage.connect().is_served()
+        assert not enters or self.entered.acquire(timeout=10)
 
 
-def test_a_handshake_deadline_that_passes_while_a_worker_has_it_is_noticed(
+def test_a_handshake_that_gives_way_while_its_thread_is_busy_ends_when_it_is_free(
     stage: Stage, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, entered = threading.Event(), threading.Event()
-    advance = Handshake.advance
+    held = Held(monkeypatch)
+    stage.serve(handshakes=1)
+    going: list[Client] = []
+    for number in range(4):  # two for the threads, one that waits for its turn, one for which that one gives way
+        going.append(held.dial(stage))
+        held.begin(going[-1], enters=number < len(stage.server._handshake_threads))
+    last = going.pop()
+    held.gate.set()
+    for client in going:
+        read_to_end(client.sock)
+    log.wait_for("! refused", count=3, reason="too_slow")
+    assert held.entered.acquire(timeout=10)
+    assert not held.entered.acquire(blocking=False)  # the third cost no arithmetic
+    last.channel.feed(last.sock.recv(65_536))
+    assert last.channel.handshake()
 
-    def held(handshake: Handshake, raw: bytes) -> object:
-        entered.set()
-        assert gate.wait(10)
-        return advance(handshake, raw)
 
-    monkeypatch.setattr(Handshake, "advance", held)
-    stage.serve(handshake_seconds=0.3)
-    client = stage.client()
-    assert not client.channel.handshake()
-    client.sock.sendall(client.channel.take_raw())
-    assert entered.wait(10)
-    (peer,) = stage.peers()
-    while not peer._doomed:
+def test_whose_time_ran_out_while_its_thread_was_busy_costs_no_arithmetic(
+    stage: Stage, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+    stage.serve()
+    clients = []
+    for _ in range(3):  # the first and the third get the same thread
+        clients.append(held.dial(stage))
         stage.wait_idle()
-    gate.set()
-    log.wait_for("! refused", reason="too_slow")
-    read_to_end(client.sock)
+    held.begin(clients[0])
+    held.begin(clients[1])
+    late = stage.peers()[2]
+    held.begin(clients[2], enters=False)
+    late.deadline = 0.0
+    held.gate.set()
+    assert read_to_end(clients[2].sock) == b""
+    log.wait_for("! refused", count=1, reason="too_slow")
+    assert not held.entered.acquire(blocking=False)
 
 
 @pytest.mark.parametrize("layer", ["tls", "inner"])
@@ -180,14 +198,18 @@ def test_running_out_of_file_descriptors_is_logged_once_and_passes(
 
 
 def test_a_bug_at_the_door_costs_one_connection(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage.expected_incidents = 2
+    stage.expected_incidents = 3
     stage.serve()
     with monkeypatch.context() as patch:
         patch.setattr("securedelivery.transport.handshake.Channel", None)
         assert read_to_end(stage.dial()) == b""
-    with monkeypatch.context() as patch:
-        patch.setattr(stage.server._io_threads[0]._epoll, "register", None, raising=False)
-        assert read_to_end(stage.dial()) == b""
+    for threads in (stage.server._handshake_threads, stage.server._io_threads):
+        with monkeypatch.context() as patch:
+            for thread in threads:
+                patch.setattr(thread._epoll, "register", None, raising=False)
+            client = stage.client()
+            with pytest.raises((Ended, TlsFailure, OSError)):
+                client.open()
     assert stage.connect().is_served()
 
 
