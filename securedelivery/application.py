@@ -110,7 +110,7 @@ class Shop:
         self.settings = settings
         self.publish: Callable[[Sequence[object]], None] = lambda _events: None
         """Where events go that belong to no transaction; for a server."""
-        self.database = Database.open(settings.database.url, keys=key_source(settings), create=create)
+        self.database = Database.open(settings.database.url, keys=key_source(settings), create=create, aside=serving)
         accounts = settings.accounts
         if accounts.names_file is None:
             accounts = msgspec.structs.replace(accounts, names_file=str(settings.certs / "names.txt"))

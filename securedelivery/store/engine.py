@@ -8,8 +8,8 @@ of our transactions, so nothing that was read in one is taken for granted in the
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -109,11 +109,21 @@ class Database:
         self.writer = Writer(self._transaction, sqlite3.Error, busy_seconds=busy_seconds)
 
     @classmethod
-    def open(cls, url: str, *, keys: KeySource | None = None, create: bool = True, busy_seconds: float = 4.0) -> Self:
+    def open(
+        cls,
+        url: str,
+        *,
+        keys: KeySource | None = None,
+        create: bool = True,
+        aside: bool = False,
+        busy_seconds: float = 4.0,
+    ) -> Self:
         """Open `sqlite:///relative/path` or `sqlite:////absolute/path`; make it (mode 0600) and migrate it where
         needed.
 
         keys: to what is encrypted at rest; by default the file beside the database, see key_file().
+        aside: whether a child process migrates, whose memory goes with it: Alembic takes 10 MiB. For a process that is
+        going to run for long, before its first thread.
         busy_seconds: how long the writer waits for another process that holds the lock before it refuses as
         `unavailable`. Raises StoreError, which names the file and what to do. Starts no thread: the writer's starts
         with its first command.
@@ -127,6 +137,8 @@ class Database:
         )
         event.listen(engine, "connect", _prepare)
         try:
+            if aside and not _is_current(engine, path):
+                _in_child(lambda: cls.open(url, keys=keys, busy_seconds=busy_seconds).close())
             vault = _ready(engine, path, keys)
             database = cls(engine, path, vault, busy_seconds=busy_seconds)
         except (DatabaseError, sqlite3.Error) as error:
@@ -229,6 +241,24 @@ def _check(path: Path, *, create: bool) -> bool:
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreError(f"{path} cannot be read and written by this user; change its owner or mode (0600)")
     return created
+
+
+def _is_current(engine: Engine, path: Path) -> bool:
+    with engine.connect() as connection:
+        return _revision(connection, path) == HEAD
+
+
+def _in_child(work: Callable[[], None]) -> None:
+    """In a process of its own. What goes wrong there, this one will find undone, try itself, and hear about.
+
+    SQLite must have no connection open here: the child would take the locks of this process for its own.
+    """
+    child = os.fork()
+    if not child:  # pragma: no cover -- it leaves without a word, also to whoever counts lines
+        with suppress(BaseException):
+            work()
+        os._exit(0)
+    os.waitpid(child, 0)
 
 
 def _ready(engine: Engine, path: Path, keys: KeySource) -> Vault:

@@ -39,7 +39,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[limits]` of the configuration: each bounds what one peer, or all together, can take from the others."""
 
     connections: int = 20_000
-    """Open at once; beyond it they are closed at accept. A quiet one holds about 30 KiB: 20,000 stay under 1 GiB."""
+    """Open at once; beyond it they are closed at accept. A quiet one holds about 38 KiB: 20,000 stay under 1 GiB."""
     connections_per_address: int = 256
     """From one IPv4 address or one IPv6 /64: an office behind NAT fits, one machine cannot take all places."""
     handshakes: int = 1_024

@@ -71,6 +71,43 @@ def test_a_database_at_head_is_opened_without_alembic(url: str) -> None:
     assert done.stdout == "False\n"
 
 
+_ASIDE = """
+import os, sys
+from securedelivery.errors import StoreError
+from securedelivery.store.engine import Database
+forks = []
+os.register_at_fork(before=lambda: forks.append(1))
+try:
+    with Database.open({url!r}, aside=True) as database:
+        print(database.created, database.new_key is not None, "alembic" in sys.modules, len(forks))
+except StoreError as error:
+    print(error, len(forks))
+"""
+
+
+def _open_aside(url: str) -> str:
+    command = [sys.executable, "-c", _ASIDE.format(url=url)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_child_can_migrate_and_keep_what_that_takes_from_a_server(url: str) -> None:
+    assert _open_aside(url) == "True True False 1"
+    with Database.open(url, create=False) as database:
+        put(database, 7)
+    assert _open_aside(url) == "False False False 0"  # nothing was to be done
+
+
+def test_what_a_child_could_not_migrate_is_told_by_its_parent(url: str) -> None:
+    with Database.open(url) as database:
+        path = database.path
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'").connection.commit()
+    connection.close()
+    said = _open_aside(url)
+    assert "newer version of this program" in said
+    assert said.endswith(" 1")
+
+
 def test_two_at_once_make_one_database(url: str) -> None:
     failures: list[BaseException] = []
     ready = threading.Barrier(4)
