@@ -1,17 +1,19 @@
 # make run    a shop on port 5555, with certificates, a sample catalog and a first customer
 # make test   the whole suite     make check   format, lint, types, imports, shell     make clean   (keeps certs/ and run/)
+# make bench  the service beside its peers, into benchmarks/results.md (a quarter of an hour)     make bench-quick   in two minutes
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := run
 LISTEN ?= 127.0.0.1:5555
 PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
 WORKERS ?= 2
 # Where the suite leaves its databases and logs, for the search for secrets that comes last.
 LEFT := $(CURDIR)/.pytest_left
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format clean
+.PHONY: help run test bench bench-quick check format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,9 +27,13 @@ $(VENV)/.installed-server: pyproject.toml $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server]'
 	@touch $@
 
+$(VENV)/.installed-bench: pyproject.toml $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@ $(VENV)/.installed-server
+
 $(VENV)/.installed-check: pyproject.toml $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[check]'
-	@touch $@ $(VENV)/.installed-server
+	@touch $@ $(VENV)/.installed-server $(VENV)/.installed-bench
 
 run: $(VENV)/.installed-server
 	@./gen_certs.sh
@@ -52,6 +58,12 @@ test: $(VENV)/.installed-check
 	rm -rf $(LEFT)
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --include='securedelivery/protocol/*' --fail-under=100
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
+
+bench-quick: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks --quick $(BENCH_FLAGS)
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
