@@ -169,6 +169,7 @@ class Running:
         security = self._load_security()
         self._server = Server(Api(services), security, limits)
         shop.database.writer.on_commit = shop.publish = self._notify
+        shop.database.writer.delivering = self._server.together
         self._stopping = threading.Event()
         self._announced = shop.announcements.latest()
         self._housekeeper = Housekeeper(

@@ -16,7 +16,6 @@ from securedelivery.store import accounts, rewards
 from securedelivery.store.engine import Transaction
 from securedelivery.store.rewards import LedgerRow, LotRow, Trace, Use, UseRow
 
-
 _Entry = tuple[AccountId, int, OrderId | None, str, int, Timestamp, Timestamp | None]
 """A LedgerRow, but what will be left of it."""
 

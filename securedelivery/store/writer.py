@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -66,6 +67,10 @@ class Writer:
     """Called on the writer's thread after the commit and after the done() calls, with what the transaction published,
     in order; never with nothing. Set it before the first command."""
 
+    delivering: Callable[[], AbstractContextManager[None]]
+    """Entered before the done() calls of a transaction and left behind on_commit: so many answers may go out at once.
+    Set it before the first command."""
+
     before_commit: Callable[["Transaction", Sequence[object]], None]
     """Called in the transaction with what it has published, never with nothing; for a process that has to leave word
     to another one. Set it before the first command."""
@@ -75,6 +80,7 @@ class Writer:
     ) -> None:
         self.on_commit = _nobody
         self.before_commit = _nothing
+        self.delivering = nullcontext
         self._connect = connect
         self._driver_error = driver_error
         self._busy_seconds = busy_seconds
@@ -140,7 +146,9 @@ class Writer:
 
     def _run(self) -> None:
         while jobs := self._take():
-            self._answer(jobs, *self._outcomes(jobs))
+            outcomes, events = self._outcomes(jobs)
+            with self.delivering():
+                self._answer(jobs, outcomes, events)
         self._disconnect()
 
     def _take(self) -> list[_Job]:

@@ -27,6 +27,7 @@ class IOThread(threading.Thread):
         self._epoll.register(self._wakeup, select.EPOLLIN)
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._asleep = False
+        self._held = False
         self._stopping = False
         self._report = report
         self.peers: dict[int, Peer] = {}
@@ -36,9 +37,23 @@ class IOThread(threading.Thread):
     def post(self, call: Callable[..., None], *args: Any) -> None:
         """Have call(*args) run on this thread, in the order of the posts. From any thread; never blocks."""
         self._inbox.append((call, args))
-        if self._asleep:
-            self._asleep = False
-            os.eventfd_write(self._wakeup, 1)
+        if self._asleep and not self._held:
+            self._wake()
+
+    def hold(self) -> None:
+        """Let posts wait until release(), so that several wake this thread once: being woken costs more than most of
+        what is posted, and the one that woke it then waits for the interpreter's lock. From one thread at a time.
+        """
+        self._held = True
+
+    def release(self) -> None:
+        self._held = False
+        if self._asleep and self._inbox:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._asleep = False
+        os.eventfd_write(self._wakeup, 1)
 
     def stop(self) -> None:
         """End after what has been posted; connections that are left are closed without a word. From any thread."""

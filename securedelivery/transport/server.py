@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv6Address
 
 import msgspec
@@ -158,6 +159,17 @@ class Server:
             encoded = msgspec.Raw(_encode(params))
             for account, peer in concerned:
                 peer.io.post(peer.tell, account, method, encoded)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is posted to connections in this `with` reaches them at once at its end. For one thread at a time."""
+        for io in self._io_threads:
+            io.hold()
+        try:
+            yield
+        finally:
+            for io in self._io_threads:
+                io.release()
 
     def review(self, account: int) -> None:
         """The account has changed: have the application look again at each connection it is logged in on, which may

@@ -42,6 +42,14 @@ def test_the_one_that_caused_it_gets_it_after_the_answer(stage: Stage, clients: 
     assert second.notified() == "order.changed"
 
 
+def test_what_is_posted_together_arrives_in_its_order(stage: Stage, clients: list[Client]) -> None:
+    with stage.server.together():
+        stage.server.notify([1, 2], "order.changed", {"order": 7})
+        stage.server.notify([1, 2], "rewards.changed", {})
+    for client in clients[:3]:
+        assert [client.notified(), client.notified()] == ["order.changed", "rewards.changed"]
+
+
 def test_a_login_moves_the_connection_to_the_account(stage: Stage, clients: list[Client]) -> None:
     first, second, *_ = clients
     first.call("session.login", account=2)
