@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 
 from benchmarks import order
 from securedelivery.errors import Refusal
-from securedelivery.model import AccountId, ConversationId, OrderStatus, Role, timestamp
+from securedelivery.model import AccountId, Cents, ConversationId, OrderStatus, Role, timestamp
 from securedelivery.service.catalog import Catalog, ProductEntry
 from securedelivery.service.chat import Chat, ConversationCommand, SendCommand
 from securedelivery.service.orders import AdvanceCommand, Orders, PlaceCommand
@@ -217,14 +217,15 @@ def catalogue(count: int) -> Iterator[ProductEntry]:
     random = Random(_SEED)  # noqa: S311 -- the same catalogue each time
     words = [_word(random) for _ in range(_WORDS)]
     for product in order.PRODUCTS:
-        yield ProductEntry(product.sku, product.name, f"A {EVERYWHERE} part.", product.price, order.STOCK, active=True)
+        about = f"A {EVERYWHERE} part."
+        yield ProductEntry(product.sku, product.name, about, Cents(product.price), order.STOCK, active=True)
     for number in range(len(order.PRODUCTS), count):
         some = random.choices(words, k=14)
         yield ProductEntry(
             sku=f"PART-{number:06d}",
             name=" ".join(some[:3]).title(),
             description=f"{' '.join(some[3:])}, for every {EVERYWHERE}",
-            price=random.randint(5, 2_000) * 100 - 1,
+            price=Cents(random.randint(5, 2_000) * 100 - 1),
             stock=random.randint(0, 100),
             active=True,
         )

@@ -35,7 +35,8 @@ TITLE = "What grows with the shop"
 SMALL, LARGE, QUICK = 1_000, 1_000_000, 20_000
 """Orders, and as many messages. QUICK: instead of LARGE, which takes minutes to make."""
 
-PRODUCTS = 100_000
+PRODUCTS, QUICK_PRODUCTS = 100_000, 20_000
+QUICK_CLIENTS = 16  # connections, instead of one for each customer
 PLACE = "order.place"
 READS: dict[str, dict[str, Any]] = {
     "order.get": {},  # one of the caller's own, at random
@@ -46,24 +47,6 @@ METHODS = (PLACE, *READS)
 WARMING = 500  # requests before those that count, for what is imported, compiled or filled at first use
 
 LIMIT = 200  # the largest page
-_DEEP = cursors.encode("p", f"PART-{PRODUCTS * 9 // 10:06d}")
-SEARCHES: dict[str, dict[str, Any]] = {
-    kind: {"query": query, "after": after, "limit": LIMIT}
-    for kind, query, after in (
-        ("all, first page", None, None),
-        ("all, a deep page", None, _DEEP),
-        ("a word that all have", seeding.EVERYWHERE, None),
-        ("a word that all have, a deep page", seeding.EVERYWHERE, _DEEP),
-        ("two words that all have", f"every {seeding.EVERYWHERE}", None),
-        ("the beginning of that word", seeding.EVERYWHERE[:4], None),
-        ("one letter", "b", None),
-        ("one letter, a deep page", "b", _DEEP),
-        ("two letters apart", "b z", None),
-        ("a word that none has", "xylophone", None),
-        ("a word that all have and one that none has", f"{seeding.EVERYWHERE} xylophone", None),
-        ("a SKU", "PART-050000", None),
-    )
-}
 FRUITLESS = ("a word that none has", "a word that all have and one that none has")
 
 Shops = Mapping[int, Path]
@@ -76,38 +59,43 @@ Searches = Mapping[str, Sequence[Sequence[float]]]
 def run(world: World, rounds: int, quick: bool) -> Result:
     size = QUICK if quick else LARGE
     requests = 1_000 if quick else 4_000
-    shops = _shops(world, (SMALL, size))
+    rounds = min(rounds, 2) if quick else rounds
+    clients = QUICK_CLIENTS if quick else order.CUSTOMERS
+    products = QUICK_PRODUCTS if quick else PRODUCTS
+    shops = _shops(world, (SMALL, size), products)
     samples: dict[str, list[Sample]] = {_name(method, n): [] for method in METHODS for n in shops}
     with service(shops[size], world.certs) as large:
         with _of_a_copy(world, shops[SMALL]) as small:
-            searches = _searches(world, large, rounds, 20 if quick else 100)
+            searches = _searches(world, large, _kinds(products), rounds, 20 if quick else 100)
             servers = {SMALL: small, size: large}
-            calls = {(method, n): _calls(shop, method, requests) for method in READS for n, shop in shops.items()}
+            calls = {
+                (method, n): _calls(shop, method, requests, clients) for method in READS for n, shop in shops.items()
+            }
             for method in READS:
                 for n in shops:
-                    _sampled(world, servers[n], WARMING, calls[method, n])
+                    _sampled(world, servers[n], clients, WARMING, calls[method, n])
                 for _ in range(rounds):
                     for n in shops:
-                        taken = _sampled(world, servers[n], requests, calls[method, n])
+                        taken = _sampled(world, servers[n], clients, requests, calls[method, n])
                         samples[_name(method, n)].append(taken)
-        _sampled(world, large, WARMING)
+        _sampled(world, large, clients, WARMING)
         for _ in range(rounds):
             with _of_a_copy(world, shops[SMALL]) as small:  # it would not stay small
-                _sampled(world, small, WARMING)
-                samples[_name(PLACE, SMALL)].append(_sampled(world, small, requests))
-            samples[_name(PLACE, size)].append(_sampled(world, large, requests))
-    return _result(size, samples, searches)
+                _sampled(world, small, clients, WARMING)
+                samples[_name(PLACE, SMALL)].append(_sampled(world, small, clients, requests))
+            samples[_name(PLACE, size)].append(_sampled(world, large, clients, requests))
+    return _result(size, products, samples, searches)
 
 
 def _name(method: str, orders: int) -> str:
     return f"{method}, {orders:,} orders"
 
 
-def _shops(world: World, sizes: Iterable[int]) -> Shops:
+def _shops(world: World, sizes: Iterable[int], products: int) -> Shops:
     """Made out of the same catalogue."""
     stocked = world.folder / "growth"
     stocked.mkdir()
-    seeding.stock(stocked / "shop.db", PRODUCTS)
+    seeding.stock(stocked / "shop.db", products)
     shops = {}
     for size in sizes:
         shops[size] = world.folder / f"growth-{size}"
@@ -125,8 +113,8 @@ def _of_a_copy(world: World, shop: Path) -> Iterator[Server]:
     shutil.rmtree(copy)
 
 
-def _calls(shop: Path, method: str, requests: int) -> Path:
-    """A file for load.ours: the n-th is that of customer n."""
+def _calls(shop: Path, method: str, requests: int, clients: int) -> Path:
+    """A file for load.ours: the n-th is that of connection n, in turn."""
     random = Random(requests)  # noqa: S311 -- the same calls each time
     own: dict[str, list[int]] = {}
     with closing(sqlite3.connect(f"file:{shop}/shop.db?mode=ro", uri=True)) as connection:
@@ -138,28 +126,50 @@ def _calls(shop: Path, method: str, requests: int) -> Path:
     path = shop / f"{method}.jsonl"
     with path.open("w", encoding="ascii") as file:
         for number in range(requests):
-            params = READS[method] or {"order": random.choice(own[order.customer(number)])}
+            params = READS[method] or {"order": random.choice(own[order.customer(number % clients)])}
             file.write(json.dumps({"method": method, "params": params}) + "\n")
     return path
 
 
-def _sampled(world: World, server: Server, requests: int, calls: Path | None = None) -> Sample:
+def _sampled(world: World, server: Server, clients: int, requests: int, calls: Path | None = None) -> Sample:
     """calls: None for orders to be placed."""
     what = ("--what", "order") if calls is None else ("--calls", calls)
-    with world.load("ours", server, *what, "--connections", order.CUSTOMERS, "--requests", requests) as load:
+    with world.load("ours", server, *what, "--connections", clients, "--requests", requests) as load:
         return sample(server, load)
 
 
-def _searches(world: World, server: Server, rounds: int, times: int) -> Searches:
+def _kinds(products: int) -> dict[str, dict[str, Any]]:
+    """Parameters of searches, the worst that come to mind."""
+    deep = cursors.encode("p", f"PART-{products * 9 // 10:06d}")
+    kinds = {
+        "all, first page": (None, None),
+        "all, a deep page": (None, deep),
+        "a word that all have": (seeding.EVERYWHERE, None),
+        "a word that all have, a deep page": (seeding.EVERYWHERE, deep),
+        "two words that all have": (f"every {seeding.EVERYWHERE}", None),
+        "the beginning of that word": (seeding.EVERYWHERE[:4], None),
+        "one letter": ("b", None),
+        "one letter, a deep page": ("b", deep),
+        "two letters apart": ("b z", None),
+        "a SKU": (f"PART-{products // 2:06d}", None),
+        FRUITLESS[0]: ("xylophone", None),
+        FRUITLESS[1]: (f"{seeding.EVERYWHERE} xylophone", None),
+    }
+    return {kind: {"query": query, "after": after, "limit": LIMIT} for kind, (query, after) in kinds.items()}
+
+
+def _searches(
+    world: World, server: Server, kinds: Mapping[str, Mapping[str, Any]], rounds: int, times: int
+) -> Searches:
     """One after the other over one connection, from the asking to the opened answer."""
     connection = Connection(server.port, world.certs, order.customer(0))
-    taken: dict[str, list[list[float]]] = {kind: [] for kind in SEARCHES}
+    taken: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
     for _ in range(rounds):
-        for kind, params in SEARCHES.items():
+        for kind, params in kinds.items():
             milliseconds = []
             for _ in range(times):
                 began = time.perf_counter()
-                page = connection.call("catalog.list", params)
+                page = connection.call("catalog.list", dict(params))
                 milliseconds.append((time.perf_counter() - began) * 1e3)
             if bool(page["items"]) is (kind in FRUITLESS):
                 raise BenchmarkFailure(f"catalog.list with {params} found {len(page['items'])} products")
@@ -168,7 +178,7 @@ def _searches(world: World, server: Server, rounds: int, times: int) -> Searches
     return taken
 
 
-def _result(size: int, samples: Mapping[str, Sequence[Sample]], searches: Searches) -> Result:
+def _result(size: int, products: int, samples: Mapping[str, Sequence[Sample]], searches: Searches) -> Result:
     cpu = {name: [one.cpu_us for one in taken] for name, taken in samples.items()}
     grown = {method: ratios(cpu[_name(method, size)], cpu[_name(method, SMALL)]) for method in METHODS}
     typical = {kind: [statistics.median(times) for times in taken] for kind, taken in searches.items()}
@@ -184,7 +194,7 @@ def _result(size: int, samples: Mapping[str, Sequence[Sample]], searches: Search
     ]
     figures.append(
         Figure(
-            f"catalog.list in {PRODUCTS:,} products", "ms", typical[slowest], Goal("at most", 5),
+            f"catalog.list in {products:,} products", "ms", typical[slowest], Goal("at most", 5),
             f"latency of the slowest kind, {slowest}",
         )
     )  # fmt: skip
@@ -197,7 +207,7 @@ def _result(size: int, samples: Mapping[str, Sequence[Sample]], searches: Search
         figures,
         [_plot(size, cpu)],
         [*_NOTES, *([_QUICK_NOTE] if size == QUICK else [])],
-        [Table(f"catalog.list, {PRODUCTS:,} products, pages of {LIMIT}: ms", ["what", "median", "p99", "worst"], rows)],
+        [Table(f"catalog.list, {products:,} products, pages of {LIMIT}: ms", ["what", "median", "p99", "worst"], rows)],
         samples,
     )
 
@@ -209,17 +219,18 @@ def _plot(size: int, cpu: Mapping[str, Sequence[float]]) -> Plot:
         "Server CPU of a request in a small shop and a large one",
         "us",
         bars,
-        subtitle=f"as many messages as orders; {PRODUCTS:,} products; {order.CUSTOMERS} connections",
+        subtitle="as many messages as orders",
     )
 
 
 _NOTES = [
-    f"""The services themselves have made both shops (benchmarks/seeding.py): customers with some 20 orders and messages
-each, a few with a thousand, in random turn over 300 days, a tenth of the orders delivered; {PRODUCTS:,} products in
-both. The {order.CUSTOMERS} customers that ask have as many orders and messages in both shops, and in the large one lie
+    """The services themselves have made both shops (benchmarks/seeding.py): customers with some 20 orders and messages
+each, a few with a thousand, in random turn over 300 days, a tenth of the orders delivered; the same products in
+both. The customers that ask, one a connection, have as many orders and messages in both shops, and in the large one lie
 far apart: their rows share no pages. Orders go into a new copy of the small shop in each round, for it would not stay
 small.""",
     f"""A search is asked over one connection, one at a time, pages of {LIMIT}; its latency has the client's work in it.
 Worse kinds can be thought out: with fourteen single letters that have to occur together it is 12 ms.""",
 ]
-_QUICK_NOTE = f"This was a quick run: the large shop has {QUICK:,} orders instead of {LARGE:,}."
+_QUICK_NOTE = f"""This was a quick run: the large shop has {QUICK:,} orders instead of {LARGE:,}, there are
+{QUICK_PRODUCTS:,} products instead of {PRODUCTS:,}, and {QUICK_CLIENTS} connections instead of {order.CUSTOMERS}."""

@@ -149,9 +149,9 @@ _message = (
 _keys = listed_rows("keys", "sender", "key")
 _BY_KEYS = Statement(
     select(messages.c.sender_id, *_message).select_from(
-        _keys.join(
-            messages, and_(messages.c.sender_id == _keys.c.sender, messages.c.message_key == _keys.c.key)
-        ).join(accounts, accounts.c.id == messages.c.sender_id)
+        _keys.join(messages, and_(messages.c.sender_id == _keys.c.sender, messages.c.message_key == _keys.c.key)).join(
+            accounts, accounts.c.id == messages.c.sender_id
+        )
     )
 )
 _HISTORY = Statement(

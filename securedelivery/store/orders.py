@@ -172,9 +172,8 @@ _LINES = Statement(
     .where(order_lines.c.order_id.in_(listed("ids")))
     .order_by(order_lines.c.order_id, order_lines.c.position)
 )
-# The newest alone: a customer may edit as often as he likes.
-_of = func.json_each(bindparam("ids")).table_valued("value")
-_newest = select(func.max(order_history.c.entry)).where(order_history.c.order_id == _of.c.value)
+# Of those alone that have one, and of it the newest alone: a customer may edit as often as he likes.
+_since = listed_rows("since", "order", "entry")
 _HISTORY = Statement(
     select(
         order_history.c.order_id,
@@ -185,12 +184,9 @@ _HISTORY = Statement(
         order_history.c.note,
     )
     .select_from(
-        _of.join(
+        _since.join(
             order_history,
-            and_(
-                order_history.c.order_id == _of.c.value,
-                order_history.c.entry > _newest.correlate(_of).scalar_subquery() - HISTORY_SHOWN,
-            ),
+            and_(order_history.c.order_id == _since.c.order, order_history.c.entry > _since.c.entry),
         ).outerjoin(accounts, accounts.c.id == order_history.c.by_id)
     )
     .order_by(order_history.c.order_id, order_history.c.entry)
@@ -281,14 +277,17 @@ def load(tx: Transaction, ids: Sequence[int]) -> dict[int, StoredOrder]:
     for order, product, *line in tx.rows(_LINES, parameters):
         lines[order].append(OrderLine(*line))
         goods[order].append(product)
+    rows = tx.rows(_LOAD, parameters)
+    # Each change makes a version and an entry: the first version has none, and how many there are need not be asked.
+    changed = [(row[0], row[3] - 1 - HISTORY_SHOWN) for row in rows if row[3] > 1]
     history: defaultdict[int, list[HistoryEntry]] = defaultdict(list)
     entries: dict[int, int] = {}
-    for order, entry, status, at, by, note in tx.rows(_HISTORY, parameters):
+    for order, entry, status, at, by, note in tx.rows(_HISTORY, {"since": listing(changed)}) if changed else ():
         text = tx.vault.open(_NOTE, (order, entry), note)
         history[order].append(HistoryEntry(OrderStatus(status), at, by or OPERATOR, text))
         entries[order] = entry
     found: dict[int, StoredOrder] = {}
-    for row in tx.rows(_LOAD, parameters):
+    for row in rows:
         number, customer, courier = row[:3]
         placed = HistoryEntry(OrderStatus.PLACED, row[14], row[4], None)
         order = Order(

@@ -128,7 +128,14 @@ def test_no_statement_reads_whole_tables(shop: Shop) -> None:
     for number in range(2, 60):
         shop.place(alice, ("GPU-1", 1), redeem=number)
         shop.advance(agnes, number, "confirmed", "carl")
-    listed = {"ids": "[1]", "orders": "[1]", "reasons": '["earned"]', "names": '["carl"]', "statuses": '["packed"]'}
+    listed = {
+        "ids": "[1]",
+        "since": "[[1, 0]]",
+        "orders": "[1]",
+        "reasons": '["earned"]',
+        "names": '["carl"]',
+        "statuses": '["packed"]',
+    }
     values = listed | {"account": 1, "number": 1, "new_key": "k", "courier": 3, "before": 99, "count": 9, "now": "2027"}
     statements = [
         getattr(orders, name) for name in ("_LOAD", "_LINES", "_HISTORY", "_PARTIES", "_CARRIED", "_ANY_OPEN")
