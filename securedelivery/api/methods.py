@@ -435,7 +435,10 @@ class Api:
         except Exception as error:  # noqa: BLE001 -- as in answer()
             done(self._failed(error, request))
         else:
-            self._services.writer.submit(batch, command, committed)
+            self._services.writer.submit(batch, command, committed, at_once=False)
+
+    def begin_writes(self) -> None:
+        self._services.writer.begin()
 
     def review(self, caller: Caller) -> SessionChange | Ending:
         session = h.session_of(caller)

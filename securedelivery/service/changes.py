@@ -73,7 +73,7 @@ class Changes:
         self._parties = {party.id: party for party in parties}
         self._named = {party.username: party for party in parties}
         wanted = list(skus)
-        self._products = products.by_skus(tx, wanted) if wanted else {}
+        self._products = products.offers(tx, wanted) if wanted else {}
         self._taken: Counter[ProductId] = Counter()
         """From the stock; below 0 for what went back."""
         self._load_points(sorted(self._orders.keys() & set(settling)), now)

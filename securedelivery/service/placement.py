@@ -7,8 +7,9 @@ is refused leaves no trace in what the later ones see.
 import hashlib
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from struct import iter_unpack
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,7 +37,7 @@ from securedelivery.store.schema import MAX_INTEGER
 if TYPE_CHECKING:
     from securedelivery.service.orders import PlaceCommand, WantedLine
 
-Wanted = list[tuple[products.ProductRow, int]]
+Wanted = list[tuple[products.Offer, int]]
 """Products and how many of each."""
 
 MAX_QUANTITY = (
@@ -76,7 +77,9 @@ class Placement:
         if self._used:
             known = orders.load(tx, [number for number, _ in self._used.values()])
             self._placed = {found.order.order: found.order for found in known.values()}
-        self._products = products.by_skus(tx, {line.sku for command in commands for line in command.lines})
+        at_home = {command.session.account_id for command in commands if command.address is None}
+        self._addresses = accounts.addresses(tx, at_home) if at_home else {}
+        self._products = products.offers(tx, {line.sku for command in commands for line in command.lines})
         redeeming = {command.session.account_id for command in commands if command.redeem_points}
         balances = {account: self._buyers[account].points for account in redeeming & self._buyers.keys()}
         lots = rewards.lots(tx, balances)
@@ -86,6 +89,8 @@ class Placement:
             buyer.id: Points(buyer, lots.get(buyer.id, ()), self._now, expiry) for buyer in self._buyers.values()
         }
         self._next_order = orders.next_id(tx)
+
+        self._codes = delivery_codes(len(commands))
 
         # What write() writes.
         self._orders: list[orders.OrderRow] = []
@@ -105,7 +110,7 @@ class Placement:
             return self._placed[number]
 
         # Parameters first, then the rest: the protocol's order of checks.
-        address = checked_address(command.address if command.address is not None else buyer.address)
+        address = checked_address(command.address if command.address is not None else self._addresses.get(buyer.id))
         wanted = wanted_products(command.lines, self._products)
         self._check_stock(wanted)
         lines = priced(wanted)
@@ -170,7 +175,7 @@ class Placement:
             history=[HistoryEntry(OrderStatus.PLACED, self._now, buyer.username, None)],
             placed_at=self._now,
             changed_at=self._now,
-            delivery_code=f"{secrets.randbelow(1_000_000):06}",
+            delivery_code=next(self._codes),
         )
 
     def _record(
@@ -224,6 +229,12 @@ class Placement:
         self._tx.publish(RewardsChanged(buyer.id, self._rules.standing(held.balance, held.order_count)))
 
 
+def delivery_codes(count: int) -> Iterator[str]:
+    """Six digits each. From one draw, as drawing lets go of the interpreter's lock; 64 bits make each as likely."""
+    drawn = secrets.token_bytes(8 * count)
+    return (f"{number % 1_000_000:06}" for (number,) in iter_unpack("<Q", drawn))
+
+
 def checked_address(address: str | None) -> str:
     """Raises Refusal."""
     if address is None or not address.strip():
@@ -231,7 +242,7 @@ def checked_address(address: str | None) -> str:
     return address
 
 
-def wanted_products(lines: "Iterable[WantedLine]", found: Mapping[str, products.ProductRow]) -> Wanted:
+def wanted_products(lines: "Iterable[WantedLine]", found: Mapping[str, products.Offer]) -> Wanted:
     """One for each SKU, where it was first named. found: by SKU. Raises Refusal."""
     quantities: dict[str, int] = {}
     for line in lines:

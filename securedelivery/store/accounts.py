@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import bindparam, func, insert, literal_column, select, update
 
 from securedelivery.model import AccountId, Role, Timestamp
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import accounts, retired_names
-from securedelivery.store.statements import Parameters, Statement, listed, listed_rows, listing
+from securedelivery.store.statements import Parameters, Statement, gathered, listed, listed_rows, listing
 from securedelivery.store.vault import Sealed
 
 _SEALED = {name: Sealed("accounts", name) for name in ("name", "email", "address")}
@@ -46,7 +47,6 @@ class Buyer(NamedTuple):
 
     id: AccountId
     username: str
-    address: str | None
     disabled: bool
     order_count: int
     points: int
@@ -66,7 +66,9 @@ _columns = [accounts.c[name] for name in AccountRow._fields]
 _BY_ID = Statement(select(*_columns).where(accounts.c.id == bindparam("account")))
 _BY_USERNAME = Statement(select(*_columns).where(accounts.c.username == bindparam("name")))
 _BY_CERTIFICATE = Statement(select(*_columns).where(accounts.c.certificate == bindparam("uri")))
-_BUYERS = Statement(select(*(accounts.c[name] for name in Buyer._fields)).where(accounts.c.id.in_(listed("ids"))))
+_BUYERS = gathered(select(*(accounts.c[name] for name in Buyer._fields)).where(accounts.c.id.in_(listed("ids"))))
+_buyers_decoder = msgspec.json.Decoder(list[Buyer], strict=False)  # SQLite has 0 and 1 for truth
+_ADDRESSES = Statement(select(accounts.c.id, accounts.c.address).where(accounts.c.id.in_(listed("ids"))))
 _TAKEN = Statement(select(accounts.c.username).where(accounts.c.username.in_(listed("names"))))
 _LOCKS = Statement(
     select(accounts.c.username, accounts.c.disabled, accounts.c.certificate_required).where(
@@ -157,12 +159,16 @@ def _sealed(tx: Transaction, row: AccountRow) -> Parameters:
 
 def buyers(tx: Transaction, ids: Iterable[AccountId]) -> dict[AccountId, Buyer]:
     """Those of the accounts that exist."""
-    found = (Buyer(*row) for row in tx.rows(_BUYERS, {"ids": listing(ids)}))
-    column = _SEALED["address"]
-    return {
-        buyer.id: buyer._replace(address=tx.vault.open(column, buyer.id, buyer.address))  # type: ignore[arg-type]
-        for buyer in found
-    }
+    return {buyer.id: buyer for buyer in tx.gathered(_BUYERS, _buyers_decoder, {"ids": listing(ids)})}
+
+
+def addresses(tx: Transaction, ids: Iterable[AccountId]) -> dict[AccountId, str]:
+    """Where those of the accounts live that have said it."""
+    opened = (
+        (account, tx.vault.open(_SEALED["address"], account, cell))
+        for account, cell in tx.rows(_ADDRESSES, {"ids": listing(ids)})
+    )
+    return {account: address for account, address in opened if address is not None}
 
 
 def taken(tx: Transaction, usernames: Iterable[str], certificates: Iterable[str]) -> tuple[set[str], set[str]]:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+import msgspec
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
@@ -42,6 +43,9 @@ _PRAGMAS = (
 )
 
 
+R = TypeVar("R")
+
+
 class Transaction:
     """What one transaction may do: run statements, and publish events that go out if it commits.
 
@@ -63,6 +67,12 @@ class Transaction:
         """The only row, or None."""
         self._execute(statement, parameters)
         return self._cursor.fetchone()
+
+    def gathered(self, statement: Statement, decoder: msgspec.json.Decoder[R], parameters: Parameters) -> R:
+        """All rows at once, of a statement that statements.gathered() made. decoder: of an array of arrays."""
+        found = self.row(statement, parameters)
+        assert found is not None
+        return decoder.decode(found[0])
 
     def stream(self, statement: Statement, parameters: Parameters | None = None) -> Iterator[tuple[Any, ...]]:
         """Row by row, for what may be too long for a list. Use it up before the next statement."""

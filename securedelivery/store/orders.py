@@ -383,9 +383,9 @@ def open_ones(tx: Transaction, account: AccountId) -> bool:
 
 
 def add(tx: Transaction, rows: Sequence[OrderRow], lines: Sequence[LineRow]) -> None:
-    seal = tx.vault.seal
-    cell = OrderRow._fields.index("address")
-    tx.insert(_INSERT, [(*row[:cell], seal(_ADDRESS, row.id, row.address), *row[cell + 1 :]) for row in rows])
+    cells = tx.vault.seal_all(_ADDRESS, [(row.id, row.address) for row in rows])
+    at = OrderRow._fields.index("address")
+    tx.insert(_INSERT, [(*row[:at], cell, *row[at + 1 :]) for row, cell in zip(rows, cells, strict=True)])
     tx.insert(_INSERT_LINES, lines)
 
 

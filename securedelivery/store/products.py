@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
 from sqlalchemy import bindparam, column, func, insert, select, table, update
 
 from securedelivery.model import Cents, ProductId
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import products
-from securedelivery.store.statements import Parameters, Statement, listed, listed_rows, listing
+from securedelivery.store.statements import Parameters, Statement, gathered, listed, listed_rows, listing
 
 
 class ProductRow(NamedTuple):
@@ -22,6 +23,17 @@ class ProductRow(NamedTuple):
     active: bool
 
 
+class Offer(NamedTuple):
+    """What an order needs to know of a product."""
+
+    id: ProductId
+    sku: str
+    name: str
+    price: Cents
+    stock: int
+    active: bool
+
+
 _WORD = re.compile(r"[^\W_]+")  # as the index cuts texts into words
 
 _columns = [products.c[name] for name in ProductRow._fields]
@@ -29,6 +41,8 @@ _words = table("products_words", column("rowid"), column("products_words"))
 
 _BY_SKU = Statement(select(*_columns).where(products.c.sku == bindparam("sku")))
 _BY_SKUS = Statement(select(*_columns).where(products.c.sku.in_(listed("skus"))))
+_OFFERS = gathered(select(*(products.c[name] for name in Offer._fields)).where(products.c.sku.in_(listed("skus"))))
+_offers_decoder = msgspec.json.Decoder(list[Offer], strict=False)  # SQLite has 0 and 1 for truth
 _ALL = Statement(select(*_columns).order_by(products.c.id))
 _ACTIVE = Statement(
     select(*_columns)
@@ -70,6 +84,11 @@ def by_sku(tx: Transaction, sku: str) -> ProductRow | None:
 def by_skus(tx: Transaction, skus: Iterable[str]) -> dict[str, ProductRow]:
     """Those of the products that exist, active or not."""
     return {row[1]: ProductRow(*row) for row in tx.rows(_BY_SKUS, {"skus": listing(skus)})}
+
+
+def offers(tx: Transaction, skus: Iterable[str]) -> dict[str, Offer]:
+    """Those of the products that exist, active or not."""
+    return {offer.sku: offer for offer in tx.gathered(_OFFERS, _offers_decoder, {"skus": listing(skus)})}
 
 
 def everything(tx: Transaction) -> Iterator[ProductRow]:

@@ -103,6 +103,12 @@ class Insertion:
         return text
 
 
+def gathered(rows: Select[Any]) -> Statement:
+    """For Transaction.gathered(): all rows in one, as JSON, for the reason that Insertion has. No column of bytes."""
+    found = rows.subquery()
+    return Statement(select(func.json_group_array(func.json_array(*found.columns))))
+
+
 def listed(name: str) -> Select[Any]:
     """A subquery of the values in the parameter `name`, which is a listing(): one text of SQL for any number of
     values.

@@ -11,6 +11,7 @@ import hmac
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -112,14 +113,20 @@ class Vault:
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._ciphers: dict[Sealed, AESGCM] = {}
-        self._digest_keys: dict[str, bytes] = {}
+        self._digests: dict[str, hmac.HMAC] = {}  # with the key taken in, and nothing behind it
 
     def seal(self, column: Sealed, row: Row, text: str | None) -> bytes | None:
         """A nonce || ciphertext || tag, 28 bytes longer than the text in UTF-8; None for None."""
-        if text is None:
-            return None
-        nonce = os.urandom(NONCE_BYTES)
-        return nonce + self._cipher(column).encrypt(nonce, text.encode(), column.named(row))
+        return None if text is None else self.seal_all(column, [(row, text)])[0]
+
+    def seal_all(self, column: Sealed, cells: Sequence[tuple[Row, str]]) -> list[bytes]:
+        """The same for many rows: their nonces are one draw, which lets go of the interpreter's lock once."""
+        cipher, drawn = self._cipher(column), os.urandom(NONCE_BYTES * len(cells))
+        sealed = []
+        for number, (row, text) in enumerate(cells):
+            nonce = drawn[number * NONCE_BYTES : (number + 1) * NONCE_BYTES]
+            sealed.append(nonce + cipher.encrypt(nonce, text.encode(), column.named(row)))
+        return sealed
 
     def open(self, column: Sealed, row: Row, cell: bytes | None) -> str | None:
         """Raises DamagedRow where the cell was altered, or belongs elsewhere."""
@@ -133,10 +140,12 @@ class Vault:
 
     def digest(self, purpose: str, value: bytes) -> bytes:
         """HMAC-SHA-256 of the value under a key for the purpose, 32 bytes: to know it again without keeping it."""
-        key = self._digest_keys.get(purpose)
-        if key is None:
-            key = self._digest_keys[purpose] = self._derived(f"digest {purpose}")
-        return hmac.digest(key, value, "sha256")
+        keyed = self._digests.get(purpose)
+        if keyed is None:
+            keyed = self._digests[purpose] = hmac.new(self._derived(f"digest {purpose}"), digestmod="sha256")
+        digest = keyed.copy()
+        digest.update(value)
+        return digest.digest()
 
     def _cipher(self, column: Sealed) -> AESGCM:
         cipher = self._ciphers.get(column)

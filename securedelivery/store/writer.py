@@ -54,6 +54,7 @@ class _Job(NamedTuple):
     batch: _Batch
     command: Any
     done: Callable[[Any], None]
+    at_once: bool
 
 
 class _Busy(Exception):  # noqa: N818 -- a state, turned into a Refusal right here
@@ -68,8 +69,8 @@ class Writer:
     in order; never with nothing. Set it before the first command."""
 
     delivering: Callable[[], AbstractContextManager[None]]
-    """Entered before the done() calls of a transaction and left behind on_commit: so many answers may go out at once.
-    Set it before the first command."""
+    """Entered before the done() calls of a transaction and left behind on_commit. Whoever submits what is not done at
+    once sees to a begin() behind it, for what has queued up meanwhile. Set it before the first command."""
 
     before_commit: Callable[["Transaction", Sequence[object]], None]
     """Called in the transaction with what it has published, never with nothing; for a process that has to leave word
@@ -87,6 +88,7 @@ class Writer:
         self._tx: Transaction | None = None
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
+        self._begun = False
         self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -95,8 +97,12 @@ class Writer:
         batch: "Callable[[Transaction, Sequence[C]], Sequence[R | Refusal]]",
         command: C,
         done: "Callable[[R | BaseException], None]",
+        *,
+        at_once: bool = True,
     ) -> None:
         """Queue a command; from any thread, without waiting.
+
+        at_once: if not, it waits for a begin() that comes behind the answers of the transaction before it.
 
         batch: gets commands in the order in which they were submitted, gives one result for each. It may run again.
         done: called with the result, a Refusal, a StoreError, or what the batch function raised; on the writer's thread
@@ -106,14 +112,25 @@ class Writer:
         with self._changed:
             refused = self._refusal()
             if refused is None:
-                self._jobs.append(_Job(batch, command, done))
+                self._jobs.append(_Job(batch, command, done, at_once))
                 if self._thread is None:
                     # A daemon, so that a crash elsewhere ends the process; nothing unanswered was promised to anyone.
                     self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
                     self._thread.start()
-                self._changed.notify()
+                if at_once:
+                    self._begin()
         if refused is not None:
             done(refused)
+
+    def begin(self) -> None:
+        """Carry out what has been queued; from any thread, without waiting."""
+        with self._changed:
+            if self._jobs:
+                self._begin()
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._changed.notify()
 
     def call(self, batch: "Callable[[Transaction, Sequence[C]], Sequence[R | Refusal]]", command: C) -> R:
         """Submit and wait. Raises what submit() would hand over: Refusal, StoreError, or the batch function's
@@ -147,6 +164,7 @@ class Writer:
     def _run(self) -> None:
         while jobs := self._take():
             outcomes, events = self._outcomes(jobs)
+            self._begun = False
             with self.delivering():
                 self._answer(jobs, outcomes, events)
         self._disconnect()
@@ -154,7 +172,8 @@ class Writer:
     def _take(self) -> list[_Job]:
         """What is queued, at most MAX_BATCH; waits for it. Empty at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closing)
+            self._begun = self._begun or any(job.at_once for job in self._jobs)
+            self._changed.wait_for(lambda: self._begun or self._closing)
             return [self._jobs.popleft() for _ in range(min(len(self._jobs), MAX_BATCH))]
 
     def _outcomes(self, jobs: list[_Job]) -> tuple[list[Any], Sequence[object]]:
@@ -183,7 +202,7 @@ class Writer:
             return outcomes, ()
         return outcomes, tx.events
 
-    def _begin(self) -> "Transaction":
+    def _locked(self) -> "Transaction":
         """A transaction that has the write lock."""
         deadline = time.monotonic() + self._busy_seconds
         while True:
@@ -203,7 +222,7 @@ class Writer:
 
     def _together(self, groups: list[_Group]) -> "tuple[Transaction, list[Any]] | None":
         """The transaction, not committed yet, and the results. None where one failed: nothing has happened."""
-        tx = self._begin()
+        tx = self._locked()
         try:
             return tx, [outcome for group in groups for outcome in _run(tx, *group)]
         except Exception:  # noqa: BLE001 -- it comes again in _apart(), where it is somebody's answer
@@ -212,7 +231,7 @@ class Writer:
 
     def _apart(self, groups: list[_Group]) -> "tuple[Transaction, list[Any]]":
         """The same, where one that fails is the answer to its command."""
-        tx = self._begin()
+        tx = self._locked()
         return tx, [outcome for group in groups for outcome in self._guarded(tx, *group)]
 
     def _guarded(self, tx: "Transaction", batch: _Batch, commands: list[Any]) -> Sequence[Any]:

@@ -71,6 +71,12 @@ class Application(Protocol):
         """
         ...
 
+    def begin_writes(self) -> None:
+        """What submit() was given may wait for this. From any thread; an I/O thread calls it when it has nothing else
+        to do, or a few milliseconds after a submit().
+        """
+        ...
+
     def review(self, caller: Caller) -> SessionChange | Ending:
         """Look once more at who is logged in: the account may have changed. On a worker.
 

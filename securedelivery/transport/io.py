@@ -15,12 +15,20 @@ __all__ = ["IOThread"]
 
 SWEEP_SECONDS = 0.5  # how late a deadline may be noticed; one look at 10,000 deadlines costs 0.1 ms
 POSTS_PER_PASS = 1_000  # so that a flood of posts does not keep sockets waiting
+WRITES_WAIT_SECONDS = 0.01  # at most, while connections keep this thread busy
 
 
 class IOThread(threading.Thread):
-    """report: what to do with a bug in one connection's handling (that connection ends, the others do not notice)."""
+    """report: what to do with a bug in one connection's handling (that connection ends, the others do not notice).
 
-    def __init__(self, name: str, report: Callable[["Peer", Exception], None]) -> None:
+    begin_writes: called when this thread has nothing else to do, or soon, once write_waits() was called. Two threads
+    that run at once fight for the interpreter's lock, which made an order half as dear again; and what is written
+    later is written with more of its kind.
+    """
+
+    def __init__(
+        self, name: str, report: Callable[["Peer", Exception], None], begin_writes: Callable[[], None]
+    ) -> None:
         super().__init__(name=name)
         self._epoll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -30,6 +38,8 @@ class IOThread(threading.Thread):
         self._held = False
         self._stopping = False
         self._report = report
+        self._begin_writes = begin_writes
+        self._writes_begin_by: float | None = None
         self.peers: dict[int, Peer] = {}
         self.dirty: list[Peer] = []
         self.now = time.monotonic()
@@ -81,14 +91,32 @@ class IOThread(threading.Thread):
         if self.peers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def write_waits(self) -> None:
+        """A connection has submitted something that waits for begin_writes."""
+        if self._writes_begin_by is None:
+            self._writes_begin_by = self.now + WRITES_WAIT_SECONDS
+
+    def _ready(self, next_sweep: float) -> list[tuple[int, int]]:
+        """What epoll has; waits for it."""
+        if self._writes_begin_by is not None:
+            ready = self._epoll.poll(0.0)
+            if ready and self.now < self._writes_begin_by:
+                return ready
+            self._writes_begin_by = None
+            self._begin_writes()
+            if ready:
+                return ready
+        # Clear, look, sleep, in this order: a post between the look and the sleep writes the eventfd.
+        self._asleep = True
+        timeout = 0.0 if self._inbox else max(0.0, next_sweep - time.monotonic())
+        ready = self._epoll.poll(timeout)
+        self._asleep = False
+        return ready
+
     def run(self) -> None:
         next_sweep = time.monotonic() + SWEEP_SECONDS
         while not self._stopping:
-            # Clear, look, sleep, in this order: a post between the look and the sleep writes the eventfd.
-            self._asleep = True
-            timeout = 0.0 if self._inbox else max(0.0, next_sweep - time.monotonic())
-            ready = self._epoll.poll(timeout)
-            self._asleep = False
+            ready = self._ready(next_sweep)
             self.now = now = time.monotonic()
             for fd, events in ready:
                 peer = self.peers.get(fd)

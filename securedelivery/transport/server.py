@@ -78,8 +78,12 @@ class Server:
         self._password_workers = Workers("password", threads=limits.password_workers, capacity=limits.connections)
         self._pools = (self._call_workers, self._password_workers)
         # Two handshakes at once keep two cores busy, as OpenSSL lets go of the interpreter.
-        self._handshake_threads = [IOThread(f"handshake-{i}", self._report) for i in range(HANDSHAKE_THREADS)]
-        self._io_threads = [IOThread(f"io-{i}", self._report) for i in range(limits.io_threads)]
+        self._handshake_threads = [
+            IOThread(f"handshake-{i}", self._report, application.begin_writes) for i in range(HANDSHAKE_THREADS)
+        ]
+        self._io_threads = [
+            IOThread(f"io-{i}", self._report, application.begin_writes) for i in range(limits.io_threads)
+        ]
         self._listener: socket.socket
         self._acceptor = threading.Thread(target=self._accept_all, name="acceptor")
         self._stop_accepting = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -142,6 +146,9 @@ class Server:
                 io.join()
         os.close(self._stop_accepting)
 
+    def _loops(self, name: str, count: int) -> list[IOThread]:
+        return [IOThread(f"{name}-{i}", self._report, self.application.begin_writes) for i in range(count)]
+
     def use(self, security: ServerSecurity) -> None:
         """Take freshly loaded files for new connections, and hold the open ones against them."""
         self.security = security
@@ -162,13 +169,17 @@ class Server:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is posted to connections in this `with` reaches them at once at its end. For one thread at a time."""
+        """What is posted to connections in this `with` reaches them at once at its end, and then the next writes begin.
+
+        For one thread at a time.
+        """
         for io in self._io_threads:
             io.hold()
         try:
             yield
         finally:
             for io in self._io_threads:
+                io.post(io.write_waits)
                 io.release()
 
     def review(self, account: int) -> None:

@@ -45,6 +45,7 @@ class Door:
         if self.api.lane(method) is Lane.WRITE:
             answers: SimpleQueue[Outcome] = SimpleQueue()
             self.api.submit(self.caller, request, answers.put)
+            self.api.begin_writes()
             return answers.get(timeout=10)
         outcome = self.api.answer(self.caller, request)
         if isinstance(outcome, SessionChange):

@@ -368,11 +368,13 @@ class History:
             assert (points, count) == (purse.balance, purse.count)
             ledger = "SELECT coalesce(sum(points), 0) FROM points_ledger WHERE account_id = ?"
             assert books.rows(ledger, account) == [(purse.balance,)]
-            lots = "SELECT expires_at, sum(remaining) FROM points_ledger WHERE remaining > 0 AND account_id = ? GROUP BY 1"
+            lots = (
+                "SELECT expires_at, sum(remaining) FROM points_ledger WHERE remaining > 0 AND account_id = ? GROUP BY 1"
+            )
             left: Counter[str] = Counter()
             for lot in purse.lots:
                 left[lot.until] += lot.left
-            assert dict(books.rows(lots, account)) == +left  # without what is used up
+            assert dict(books.rows(held, account)) == +left  # without what is used up
             assert sum(left.values()) == max(0, purse.balance)
         assert books.faults({}) == []
 

@@ -3,7 +3,9 @@
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -341,3 +343,47 @@ def test_a_database_that_cannot_be_reached_at_all(database: Database, monkeypatc
         database.writer.call(add, 1)
     monkeypatch.setattr(database.writer, "_connect", connect)
     assert database.writer.call(add, 2) == 20
+
+
+def test_what_is_not_to_be_done_at_once_waits_for_begin(database: Database) -> None:
+    """And joins what is."""
+    answers = Answers()
+    writer = database.writer
+    writer.begin()  # nothing waits
+    for number in (1, 2):
+        writer.submit(add, number, answers.to(number), at_once=False)
+    assert answers.got == {}
+    writer.begin()
+    assert answers.wait(2) == {1: 10, 2: 20}
+    writer.submit(add, 3, answers.to(3), at_once=False)
+    assert writer.call(add, 4) == 40
+    assert answers.wait(3) == {1: 10, 2: 20, 3: 30}
+
+
+def test_what_queued_up_waits_for_a_begin_behind_the_answers(database: Database) -> None:
+    """One that came before them was for what was under way."""
+    answers = Answers()
+    with Gate(database):
+        database.writer.submit(add, 1, answers.to(1), at_once=False)
+        database.writer.begin()
+        delivered = threading.Event()
+
+        @contextmanager
+        def delivering() -> Iterator[None]:
+            yield
+            delivered.set()
+
+        database.writer.delivering = delivering
+    assert delivered.wait(10)
+    while not database.writer._changed._waiters:  # type: ignore[attr-defined] # until the writer's thread sleeps
+        time.sleep(0.001)
+    assert answers.got == {}
+    database.writer.begin()
+    assert answers.wait(1) == {1: 10}
+
+
+def test_closing_carries_out_what_waits_for_begin(database: Database) -> None:
+    answers = Answers()
+    database.writer.submit(add, 1, answers.to(1), at_once=False)
+    database.close()
+    assert answers.wait(1) == {1: 10}

@@ -66,6 +66,7 @@ class Puppet:
         self.standing: dict[int, SessionChange | Ending | Exception] = {}
         """What a review of an account finds, where that is not what it was."""
         self._writes: queue.SimpleQueue[Callable[[Outcome], None]] = queue.SimpleQueue()
+        self.begun = threading.Event()
 
     def lane(self, method: str) -> Lane:
         lane = method.partition(".")[0]
@@ -106,6 +107,9 @@ class Puppet:
             self._note(request)
         else:
             done(self.answer(caller, request))
+
+    def begin_writes(self) -> None:
+        self.begun.set()
 
     def review(self, caller: Caller) -> SessionChange | Ending:
         self.effects.append("review")

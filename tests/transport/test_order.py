@@ -1,5 +1,7 @@
 """Requests take effect in the order sent, and each is answered to its own id (docs/protocol.md, section 5)."""
 
+import threading
+
 import pytest
 from transport.stage import Stage
 
@@ -161,3 +163,39 @@ def test_an_answer_that_comes_after_the_connection_has_gone_is_forgotten(stage: 
     stage.wait_idle()
     stage.application.commit()
     assert stage.connect().is_served()
+
+
+def test_writes_begin_when_nothing_else_is_to_be_done(stage: Stage) -> None:
+    client = stage.connect()
+    stage.application.begun.clear()
+    client.transmit(client.request(1, "write.wait"))
+    assert stage.application.begun.wait(10)
+    stage.application.begun.clear()
+    with stage.server.together():  # as around the answers of a commit
+        stage.application.commit()
+    assert client.answers(1) == [1]
+    assert stage.application.begun.wait(10)
+
+
+def test_writes_begin_however_busy_the_connections_are(stage: Stage) -> None:
+    writing, asking = stage.connect(), stage.connect()
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            asking.transmit(*(asking.request(number, "inline.ping") for number in range(32)))
+            asking.answers(32)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for number in range(5):
+            stage.application.begun.clear()
+            writing.transmit(writing.request(number, "write.wait"))
+            stage.application.wait_begun("write.wait")
+            assert stage.application.begun.wait(10)
+            stage.application.commit()
+            assert writing.answers(1) == [number]
+    finally:
+        stop.set()
+        thread.join()
