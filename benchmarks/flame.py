@@ -60,9 +60,8 @@ def main() -> None:
     ):
         raw = Path(folder) / "raw"
         load.start()
-        command = ["py-spy", "record", "--pid", str(server.pid), "--duration", str(options.seconds), "--rate", "200"]
-        bin_folder = Path(sys.executable).parent
-        command[0] = str(bin_folder / "py-spy")
+        spy = Path(sys.executable).with_name("py-spy")
+        command = [spy, "record", "--pid", str(server.pid), "--duration", str(options.seconds), "--rate", "200"]
         subprocess.run(
             [*command, "--threads", "--nonblocking", "--format", "raw", "--output", raw],
             check=True,
@@ -73,7 +72,7 @@ def main() -> None:
     text = "".join(f"{stack} {count}\n" for stack, count in sorted(stacks.items()))
     title = "An order's way through the server: 64 connections, each with one order outstanding"
     drawn = subprocess.run(
-        ["perl", FLAMEGRAPH, "--title", title, "--countname", "samples", "--width", "1200", "--hash"],
+        ["/usr/bin/perl", FLAMEGRAPH, "--title", title, "--countname", "samples", "--width", "1200", "--hash"],
         input=text,
         check=True,
         capture_output=True,

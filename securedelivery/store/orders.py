@@ -21,7 +21,7 @@ from securedelivery.model import (
 )
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import MAX_INTEGER, accounts, order_history, order_lines, orders
-from securedelivery.store.statements import Insertion, Parameters, Statement, listed, listed_rows, listing
+from securedelivery.store.statements import Insertion, Parameters, Statement, gathered, listed, listed_rows, listing
 from securedelivery.store.vault import Sealed
 
 HISTORY_SHOWN = 50
@@ -130,7 +130,8 @@ OPERATOR = "operator"
 
 
 _courier = accounts.alias("courier")
-_LOAD = Statement(
+# Bytes go into JSON as hex digits.
+_LOAD = gathered(
     select(
         orders.c.id,
         orders.c.account_id,
@@ -142,7 +143,7 @@ _LOAD = Statement(
         orders.c.discount,
         orders.c.total,
         orders.c.currency,
-        orders.c.address,
+        func.hex(orders.c.address),
         orders.c.points_earned,
         orders.c.points_redeemed,
         _courier.c.username.label("courier"),
@@ -159,19 +160,19 @@ _LOAD = Statement(
     )
     .where(orders.c.id.in_(listed("ids")))
 )
-_LINES = Statement(
+_LINES = gathered(
     select(
         order_lines.c.order_id,
+        order_lines.c.position,
         order_lines.c.product_id,
         order_lines.c.sku,
         order_lines.c.name,
         order_lines.c.quantity,
         order_lines.c.unit_price,
         order_lines.c.total,
-    )
-    .where(order_lines.c.order_id.in_(listed("ids")))
-    .order_by(order_lines.c.order_id, order_lines.c.position)
+    ).where(order_lines.c.order_id.in_(listed("ids")))
 )
+_rows_decoder = msgspec.json.Decoder(list[list[Any]])
 # Of those alone that have one, and of it the newest alone: a customer may edit as often as he likes.
 _since = listed_rows("since", "order", "entry")
 _HISTORY = Statement(
@@ -274,10 +275,11 @@ def load(tx: Transaction, ids: Sequence[int]) -> dict[int, StoredOrder]:
     parameters: Parameters = {"ids": listing(ids)}
     lines: defaultdict[int, list[OrderLine]] = defaultdict(list)
     goods: defaultdict[int, list[ProductId]] = defaultdict(list)
-    for order, product, *line in tx.rows(_LINES, parameters):
+    ordered: list[list[Any]] = tx.gathered(_LINES, _rows_decoder, parameters)
+    for order, _, product, *line in sorted(ordered):
         lines[order].append(OrderLine(*line))
         goods[order].append(product)
-    rows = tx.rows(_LOAD, parameters)
+    rows = tx.gathered(_LOAD, _rows_decoder, parameters)
     # Each change makes a version and an entry: the first version has none, and how many there are need not be asked.
     changed = [(row[0], row[3] - 1 - HISTORY_SHOWN) for row in rows if row[3] > 1]
     history: defaultdict[int, list[HistoryEntry]] = defaultdict(list)
@@ -300,7 +302,7 @@ def load(tx: Transaction, ids: Sequence[int]) -> dict[int, StoredOrder]:
             discount=row[7],
             total=row[8],
             currency=row[9],
-            address=tx.vault.open(_ADDRESS, number, row[10]) or "",
+            address=tx.vault.open(_ADDRESS, number, bytes.fromhex(row[10]) or None) or "",
             points_earned=row[11],
             points_redeemed=row[12],
             courier=row[13],

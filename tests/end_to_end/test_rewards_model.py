@@ -368,7 +368,7 @@ class History:
             assert (points, count) == (purse.balance, purse.count)
             ledger = "SELECT coalesce(sum(points), 0) FROM points_ledger WHERE account_id = ?"
             assert books.rows(ledger, account) == [(purse.balance,)]
-            lots = (
+            held = (
                 "SELECT expires_at, sum(remaining) FROM points_ledger WHERE remaining > 0 AND account_id = ? GROUP BY 1"
             )
             left: Counter[str] = Counter()
