@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from ipaddress import ip_address
 
 from cryptography import x509
@@ -34,8 +34,11 @@ UNREADABLE = (
 )
 """What cryptography raises for a certificate, or a part of one, that it cannot read."""
 
-KNOWN_PATHS = 1_024  # some 10 KiB each, their certificates included
+KNOWN = 1_024  # paths, and certificates; some 10 KiB each
 MAX_KNOWN_CERTIFICATE = 4_096  # bytes; with a P-256 key it has 600, with an RSA key of 8,192 bits 2,500
+
+_certificates: dict[bytes, x509.Certificate] = {}
+"""By their DER: those of remembered paths, which an authority has signed, so that no stranger fills it."""
 
 _PURPOSE = x509.ExtendedKeyUsage
 _EE_POLICY = ExtensionPolicy.webpki_defaults_ee().may_be_present(_PURPOSE, Criticality.AGNOSTIC, None)
@@ -67,7 +70,7 @@ class _RevocationList:
 class _Path:
     """A chain for which a path to an authority was found, and what of that stays true from begins to ends.
 
-    names: those in the leaf; lists: of the leaf's issuer.
+    names: those in the leaf; lists: of the leaf's issuer; lasting: whether it is to be remembered.
     """
 
     names: Sequence[x509.GeneralName]
@@ -75,6 +78,7 @@ class _Path:
     ends: datetime
     serial: int
     lists: tuple[_RevocationList, ...]
+    lasting: bool
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,9 @@ class Trust:
     crls: None where this side has no list and skips the check (a client may, a server may not: it passes an empty
     tuple, and then every client certificate is refused).
 
-    A path that was found is remembered: customers come back with the same chain, and as long as all its certificates
-    are valid, the answer is the same. A new list or authority is a new Trust, which remembers nothing.
+    A path that passed is remembered: customers come back with the same chain, and as long as all its certificates are
+    valid, the answer is the same. A new list or authority is a new Trust, which remembers nothing. A chain with more in
+    it than its path needs is not remembered, for anybody can append to one.
     """
 
     authorities: tuple[x509.Certificate, ...]
@@ -128,18 +133,17 @@ class Trust:
         """All checks but that of the server's name; returns the names in the leaf."""
         key = (tuple(chain), purpose)
         path = self._paths.get(key)
-        if path is None or not path.begins <= now <= path.ends:
+        known = path is not None and path.begins <= now <= path.ends
+        if path is None or not known:
             path = self._find_path(chain, purpose, now)
-            if len(self._paths) >= KNOWN_PATHS:
-                self._paths.clear()  # one step, so that threads need no lock
+        if self.crls is not None:
+            _check_lists(path, now)
+        if path.lasting and not known:
+            for memory in (self._paths, _certificates):
+                if len(memory) >= KNOWN:
+                    memory.clear()  # one step, so that threads need no lock
             self._paths[key] = path
-        if self.crls is None:
-            return path.names
-        if not any(one.is_current(now) for one in path.lists):
-            raise RemoteProtocolError("there is no current revocation list of its issuer", "certificate_untrusted")
-        if any(path.serial in one.serials for one in path.lists):
-            serial = f"{path.serial:X}"
-            raise RemoteProtocolError(f"the certificate with serial {serial} is revoked", "certificate_revoked")
+            _certificates.update((der(certificate), certificate) for certificate in chain)
         return path.names
 
     def _find_path(self, chain: Sequence[x509.Certificate], purpose: x509.ObjectIdentifier, now: datetime) -> _Path:
@@ -166,6 +170,7 @@ class Trust:
             end_of_life(involved),
             chain[0].serial_number,
             tuple(one for one in self._lists if one.issuer == issuer),
+            all(one in verified.chain and len(der(one)) <= MAX_KNOWN_CERTIFICATE for one in chain),
         )
 
     @cached_property
@@ -191,18 +196,14 @@ class Trust:
 
 def load_certificate(encoded: bytes) -> x509.Certificate:
     """Read a DER certificate to the end, with what cryptography reads only on demand. Raises one of UNREADABLE."""
-    return _load_again(encoded) if len(encoded) <= MAX_KNOWN_CERTIFICATE else _load(encoded)
-
-
-def _load(encoded: bytes) -> x509.Certificate:
+    known = _certificates.get(encoded)
+    if known is not None:
+        return known
     certificate = x509.load_der_x509_certificate(encoded)
     _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.issuer, certificate.extensions
     if certificate.serial_number <= 0:  # RFC 5280, section 4.1.2.2; cannot be looked up in a revocation list either
         raise ValueError("its serial number is not positive")
     return certificate
-
-
-_load_again = lru_cache(KNOWN_PATHS)(_load)
 
 
 def uri_names(leaf: x509.Certificate) -> list[str]:
@@ -234,6 +235,13 @@ def _within_life(chain: Sequence[x509.Certificate], now: datetime) -> datetime:
     # Verified at a moment of its life, an expired chain is told apart from an untrusted one.
     begin = max(certificate.not_valid_before_utc for certificate in chain)
     return max(begin, min(now, end_of_life(chain)))
+
+
+def _check_lists(path: _Path, now: datetime) -> None:
+    if not any(one.is_current(now) for one in path.lists):
+        raise RemoteProtocolError("there is no current revocation list of its issuer", "certificate_untrusted")
+    if any(path.serial in one.serials for one in path.lists):
+        raise RemoteProtocolError(f"the certificate with serial {path.serial:X} is revoked", "certificate_revoked")
 
 
 def _serves(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> bool:

@@ -50,7 +50,8 @@ def check_body_length(kind: int, length: int, handshake_length: int) -> None:
     kind: of FrameKind. handshake_length: that of the peer's handshake message, bytes. Raises RemoteProtocolError.
     """
     lengths = _LENGTHS.get(kind)
-    if length != handshake_length if lengths is None else length not in lengths:
+    valid = length == handshake_length if lengths is None else length in lengths
+    if not valid:
         raise RemoteProtocolError(f"a {FrameKind(kind).name} body cannot have {length} bytes")
 
 

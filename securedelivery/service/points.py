@@ -60,8 +60,12 @@ class Points:
         """What can be redeemed now, whether or not what is up has been booked."""
         return max(0, self.balance - sum(lot.remaining for lot in self._lots if lot.expires_at <= self._now))
 
-    def expire(self) -> None:
-        """Book what is up, as one entry."""
+    @property
+    def account(self) -> AccountId:
+        return self._before.id
+
+    def expire(self) -> bool:
+        """Book what is up, as one entry. Whether anything was."""
         due = 0
         for index, lot in enumerate(self._lots):
             if lot.expires_at > self._now:
@@ -70,6 +74,7 @@ class Points:
             self._lots[index] = lot._replace(remaining=0)
         if due:
             self._post(None, PointsReason.EXPIRED, -due)
+        return due > 0
 
     def redeem(self, order: OrderId, points: int) -> None:
         """points: at most what is spendable, at least 1."""

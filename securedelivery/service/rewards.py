@@ -148,11 +148,13 @@ class Rewards:
         holders = rewards.holders(tx, rewards.due(tx, now, ACCOUNTS_AT_ONCE))
         lots = rewards.lots(tx, {holder.id: holder.points for holder in holders})
         held = {holder.id: Points(holder, lots[holder.id], now, expiry) for holder in holders}
-        for account, points in held.items():
-            points.expire()
-            tx.publish(RewardsChanged(account, self._rules.standing(points.balance, points.order_count)))
-        write_points(tx, held.values())
-        return len(held)
+        changed = [points for points in held.values() if points.expire()]
+        for points in changed:
+            tx.publish(RewardsChanged(points.account, self._rules.standing(points.balance, points.order_count)))
+        write_points(tx, changed)
+        return len(
+            changed
+        )  # not of those due: what a damaged account cannot book is not to be asked for again and again
 
 
 def cursor_of(entry: PointsEntry) -> str:

@@ -75,7 +75,7 @@ class Transaction:
         return decoder.decode(found[0])
 
     def stream(self, statement: Statement, parameters: Parameters | None = None) -> Iterator[tuple[Any, ...]]:
-        """Row by row, for what may be too long for a list. Use it up before the next statement."""
+        """Row by row, for what may be too long for a list. The next statement ends it."""
         self._execute(statement, parameters)
         return iter(self._cursor.fetchone, None)
 

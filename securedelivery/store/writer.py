@@ -164,7 +164,8 @@ class Writer:
     def _run(self) -> None:
         while jobs := self._take():
             outcomes, events = self._outcomes(jobs)
-            self._begun = False
+            with self._changed:
+                self._begun = False  # a begin() up to here was for these
             with self.delivering():
                 self._answer(jobs, outcomes, events)
         self._disconnect()
@@ -172,7 +173,8 @@ class Writer:
     def _take(self) -> list[_Job]:
         """What is queued, at most MAX_BATCH; waits for it. Empty at the end."""
         with self._changed:
-            self._begun = self._begun or any(job.at_once for job in self._jobs)
+            full = len(self._jobs) >= MAX_BATCH  # which gains nothing by waiting
+            self._begun = self._begun or full or any(job.at_once for job in self._jobs)
             self._changed.wait_for(lambda: self._begun or self._closing)
             return [self._jobs.popleft() for _ in range(min(len(self._jobs), MAX_BATCH))]
 

@@ -52,7 +52,7 @@ class IOThread(threading.Thread):
 
     def hold(self) -> None:
         """Let posts wait until release(), so that several wake this thread once: being woken costs more than most of
-        what is posted, and the one that woke it then waits for the interpreter's lock. From one thread at a time.
+        what is posted, and the one that woke it then waits for the interpreter's lock. For the writer's thread.
         """
         self._held = True
 

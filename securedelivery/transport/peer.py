@@ -306,7 +306,7 @@ class Peer:
             self._answer(request.id, self._ask(request))
         elif lane is _WRITE:
             done = partial(self._io.post, self._finished, request.id)
-            self.io.write_waits()
+            self._io.write_waits()
             try:
                 self._application.submit(self.caller, request, done)
             except Exception as error:  # noqa: BLE001 -- a bug of the application costs one answer, not the connection

@@ -78,12 +78,8 @@ class Server:
         self._password_workers = Workers("password", threads=limits.password_workers, capacity=limits.connections)
         self._pools = (self._call_workers, self._password_workers)
         # Two handshakes at once keep two cores busy, as OpenSSL lets go of the interpreter.
-        self._handshake_threads = [
-            IOThread(f"handshake-{i}", self._report, application.begin_writes) for i in range(HANDSHAKE_THREADS)
-        ]
-        self._io_threads = [
-            IOThread(f"io-{i}", self._report, application.begin_writes) for i in range(limits.io_threads)
-        ]
+        self._handshake_threads = self._loops("handshake", HANDSHAKE_THREADS)
+        self._io_threads = self._loops("io", limits.io_threads)
         self._listener: socket.socket
         self._acceptor = threading.Thread(target=self._accept_all, name="acceptor")
         self._stop_accepting = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -146,14 +142,14 @@ class Server:
                 io.join()
         os.close(self._stop_accepting)
 
-    def _loops(self, name: str, count: int) -> list[IOThread]:
-        return [IOThread(f"{name}-{i}", self._report, self.application.begin_writes) for i in range(count)]
-
     def use(self, security: ServerSecurity) -> None:
         """Take freshly loaded files for new connections, and hold the open ones against them."""
         self.security = security
         for peer, io in self._snapshot():
             io.post(peer.recheck)
+
+    def _loops(self, name: str, count: int) -> list[IOThread]:
+        return [IOThread(f"{name}-{i}", self._report, self.application.begin_writes) for i in range(count)]
 
     # For the application
 
@@ -171,7 +167,7 @@ class Server:
     def together(self) -> Iterator[None]:
         """What is posted to connections in this `with` reaches them at once at its end, and then the next writes begin.
 
-        For one thread at a time.
+        For one thread, which is the store's writer.
         """
         for io in self._io_threads:
             io.hold()

@@ -538,16 +538,40 @@ def test_one_changed_bit_is_another_chain(authority: CertificateAuthority) -> No
 
 
 def test_only_so_many_chains_are_remembered(authority: CertificateAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificates, "KNOWN_PATHS", 2)
+    monkeypatch.setattr(certificates, "KNOWN", 2)
     trust = authority.trust()
     for number in range(5):
         assert verified_again(authority, trust, authority.client(f"client{number}"), later=SECOND) is None
         assert 1 <= len(trust._paths) <= 2
 
 
-def test_a_certificate_is_read_once_unless_it_is_large(authority: CertificateAuthority) -> None:
-    small, many = authority.client(), [x509.DNSName(f"host{number}.shop.test") for number in range(300)]
-    large = authority.issue("many", names=[ALICE, *many], purpose=CLIENT_AUTH)
-    assert load_certificate(encoded(small)) is load_certificate(encoded(small)) == small.certificate
-    assert load_certificate(encoded(large)) == load_certificate(encoded(large)) == large.certificate
+def test_a_certificate_of_a_verified_chain_is_read_once(authority: CertificateAuthority) -> None:
+    alice = authority.client()
+    assert load_certificate(encoded(alice)) is not load_certificate(encoded(alice))
+    first = load_certificate(encoded(alice))
+    authority.trust().verify_client((first,), authority.now)
+    assert load_certificate(encoded(alice)) is first
+
+
+def test_nothing_large_is_remembered(authority: CertificateAuthority) -> None:
+    many = [x509.DNSName(f"host{number}.shop.test") for number in range(300)]
+    trust, large = authority.trust(), authority.issue("many", names=[ALICE, *many], purpose=CLIENT_AUTH)
+    assert verified_again(authority, trust, large, later=SECOND) is None
+    assert not trust._paths
     assert load_certificate(encoded(large)) is not load_certificate(encoded(large))
+
+
+def test_nothing_that_strangers_append_is_remembered(authority: CertificateAuthority) -> None:
+    """Or one customer could fill the memory with certificates of his own making."""
+    trust, alice, stranger = authority.trust(), authority.client(), CertificateAuthority().client("mallory")
+    trust.verify_client((alice.certificate, stranger.certificate), authority.now)
+    assert not trust._paths
+    assert load_certificate(encoded(stranger)) is not load_certificate(encoded(stranger))
+
+
+def test_a_revoked_chain_is_not_remembered(authority: CertificateAuthority) -> None:
+    alice = authority.client()
+    authority.revoke(alice)
+    trust = authority.trust()
+    assert verified_again(authority, trust, alice, later=SECOND) == REVOKED
+    assert not trust._paths

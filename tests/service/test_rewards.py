@@ -179,3 +179,17 @@ def test_so_many_accounts_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
     assert [shop.database.writer.call(shop.rewards.expire, None) for _ in range(3)] == [2, 1, 0]
     assert shop.sql("SELECT DISTINCT points FROM accounts") == [(0,)]
     check_books(shop)
+
+
+def test_what_a_damaged_account_cannot_book_holds_up_nobody(shop: Shop) -> None:
+    """Its balance says that there is nothing, its lots say that there is; the doctor has to look at that."""
+    shop.stock(("GPU-1", 60_000, 100))
+    alice, bob = shop.customer("alice"), shop.customer("bob")
+    for session in (alice, bob):
+        shop.place(session, ("GPU-1", 1))
+    shop.sql("UPDATE accounts SET points = 0 WHERE username = 'alice'")
+    shop.clock.forward(days=366)
+    shop.events.clear()
+    expire = lambda: shop.database.writer.call(shop.rewards.expire, None)
+    assert [expire(), expire()] == [1, 0]
+    assert [event.account for event in shop.events] == [bob.account_id]

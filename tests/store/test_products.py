@@ -1,13 +1,15 @@
 """The catalogue's index of words, and how it came into older databases."""
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
 
+from securedelivery.errors import StoreError
 from securedelivery.store import migrations, products
-from securedelivery.store.engine import Database, key_file
+from securedelivery.store.engine import Database, Transaction, key_file
 from securedelivery.store.schema import HEAD
 from securedelivery.store.vault import KeySource
 
@@ -74,3 +76,36 @@ def test_what_is_not_sold_is_passed_over(database: Database) -> None:
     with database.read() as tx:
         plan = tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {rendered.sql}", given).all()
     assert [step[3] for step in plan] == ["SEARCH products USING INDEX ix_products_active_id (active=? AND id>?)"]
+
+
+def test_a_letter_that_sqlite_does_not_know_finds_nothing(database: Database) -> None:
+    """Its words end there, Python's do not."""
+    with database.read() as tx:
+        assert products.active(tx, "a\u19b0b", 0, 10) == []
+    with pytest.raises(StoreError, match="no such table"), database.read() as tx:
+        tx.control("PRAGMA query_only=OFF")
+        tx.control("DROP TABLE products_words")
+        products.active(tx, "a", 0, 10)
+
+
+ODD = 'quote " slash \\ tab \t line \u2028 bell \x07 \U0001f4a9 \u00e9 e\u0301 \uffff'
+
+
+def test_what_an_order_reads_of_products_comes_as_it_is(database: Database) -> None:
+    rows = [
+        products.ProductRow(1, "A", ODD, ODD, 2**53 - 1, 2**53 - 1, True),  # type: ignore[arg-type]
+        products.ProductRow(2, "B'][{", "", "", 0, 0, False),  # type: ignore[arg-type]
+    ]
+
+    def add(tx: Transaction, commands: Sequence[object]) -> list[object]:
+        products.add(tx, rows)
+        return list(commands)
+
+    database.writer.call(add, None)
+    with database.read() as tx:
+        found = products.offers(tx, ["A", "B'][{", "C"])
+        assert products.offers(tx, []) == {}
+    assert found == {
+        row.sku: products.Offer(row.id, row.sku, row.name, row.price, row.stock, row.active) for row in rows
+    }
+    assert [type(offer.active) for offer in found.values()] == [bool, bool]

@@ -345,6 +345,14 @@ def test_a_database_that_cannot_be_reached_at_all(database: Database, monkeypatc
     assert database.writer.call(add, 2) == 20
 
 
+def wait_asleep(database: Database) -> None:
+    """Until the writer's thread waits for something to do."""
+    deadline = time.monotonic() + 10
+    while not database.writer._changed._waiters:  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_what_is_not_to_be_done_at_once_waits_for_begin(database: Database) -> None:
     """And joins what is."""
     answers = Answers()
@@ -352,7 +360,8 @@ def test_what_is_not_to_be_done_at_once_waits_for_begin(database: Database) -> N
     writer.begin()  # nothing waits
     for number in (1, 2):
         writer.submit(add, number, answers.to(number), at_once=False)
-    assert answers.got == {}
+    wait_asleep(database)
+    assert len(writer._jobs) == 2
     writer.begin()
     assert answers.wait(2) == {1: 10, 2: 20}
     writer.submit(add, 3, answers.to(3), at_once=False)
@@ -375,8 +384,7 @@ def test_what_queued_up_waits_for_a_begin_behind_the_answers(database: Database)
 
         database.writer.delivering = delivering
     assert delivered.wait(10)
-    while not database.writer._changed._waiters:  # type: ignore[attr-defined] # until the writer's thread sleeps
-        time.sleep(0.001)
+    wait_asleep(database)
     assert answers.got == {}
     database.writer.begin()
     assert answers.wait(1) == {1: 10}
@@ -387,3 +395,14 @@ def test_closing_carries_out_what_waits_for_begin(database: Database) -> None:
     database.writer.submit(add, 1, answers.to(1), at_once=False)
     database.close()
     assert answers.wait(1) == {1: 10}
+
+
+def test_a_full_batch_waits_for_nobody(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "MAX_BATCH", 2)
+    answers = Answers()
+    with Gate(database):
+        for number in (1, 2, 3):
+            database.writer.submit(add, number, answers.to(number), at_once=False)
+    assert answers.wait(2) == {1: 10, 2: 20}
+    wait_asleep(database)
+    assert len(database.writer._jobs) == 1

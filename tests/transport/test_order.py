@@ -1,7 +1,5 @@
 """Requests take effect in the order sent, and each is answered to its own id (docs/protocol.md, section 5)."""
 
-import threading
-
 import pytest
 from transport.stage import Stage
 
@@ -175,27 +173,3 @@ def test_writes_begin_when_nothing_else_is_to_be_done(stage: Stage) -> None:
         stage.application.commit()
     assert client.answers(1) == [1]
     assert stage.application.begun.wait(10)
-
-
-def test_writes_begin_however_busy_the_connections_are(stage: Stage) -> None:
-    writing, asking = stage.connect(), stage.connect()
-    stop = threading.Event()
-
-    def ask() -> None:
-        while not stop.is_set():
-            asking.transmit(*(asking.request(number, "inline.ping") for number in range(32)))
-            asking.answers(32)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        for number in range(5):
-            stage.application.begun.clear()
-            writing.transmit(writing.request(number, "write.wait"))
-            stage.application.wait_begun("write.wait")
-            assert stage.application.begun.wait(10)
-            stage.application.commit()
-            assert writing.answers(1) == [number]
-    finally:
-        stop.set()
-        thread.join()
