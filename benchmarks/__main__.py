@@ -13,6 +13,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from benchmarks import report
@@ -66,7 +67,7 @@ def measure(names: list[str], rounds: int, *, quick: bool, parent: Path | None) 
             since = time.monotonic()
             try:
                 results[name] = case.run(world, rounds, quick)
-            except BenchmarkFailure as failure:
+            except (BenchmarkFailure, psutil.Error, OSError) as failure:
                 failures[name] = str(failure)
             print(f"{time.monotonic() - since:.0f} s", file=sys.stderr)
     titles = {name: case.TITLE for name, case in cases.items()}

@@ -86,6 +86,13 @@ def main() -> None:
     parser.add_argument("svg", type=Path)
     parser.add_argument("--seconds", type=int, default=20)
     options = parser.parse_args()
+    spy = Path(sys.executable).with_name("py-spy")
+    for tool, remedy in (
+        (spy, "pip install -e '.[bench]'"),
+        (Path(FLAMEGRAPH), "apt-get install libdevel-nytprof-perl"),
+    ):
+        if not tool.exists():
+            parser.error(f"{tool.name} is not installed: {remedy}")
 
     arguments = ("--what", "order", "--connections", CONNECTIONS)
     with World.temporary() as world, world.service() as server:
@@ -96,7 +103,6 @@ def main() -> None:
         raw = world.folder / "raw"
         with world.load("ours", server, *arguments, "--requests", orders) as load:
             load.start()
-            spy = Path(sys.executable).with_name("py-spy")
             command = [spy, "record", "--pid", server.pid, "--duration", options.seconds, "--rate", 250, "--threads"]
             subprocess.run(
                 [*map(str, command), "--nonblocking", "--format", "raw", "--output", str(raw)],

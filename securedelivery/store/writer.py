@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -228,7 +228,8 @@ class Writer:
         try:
             return tx, [outcome for group in groups for outcome in _run(tx, *group)]
         except Exception:  # noqa: BLE001 -- it comes again in _apart(), where it is somebody's answer
-            tx.control("ROLLBACK")
+            with suppress(self._driver_error):  # it may have rolled back by itself, as on a full disk
+                tx.control("ROLLBACK")
             return None
 
     def _apart(self, groups: list[_Group]) -> "tuple[Transaction, list[Any]]":
