@@ -7,7 +7,7 @@ __all__ = ["ADDRESS", "CURRENCY", "CUSTOMERS", "PRODUCTS", "STOCK", "Product", "
 CURRENCY = "EUR"
 STOCK = 10**9  # of each product: it never runs out
 CUSTOMERS = 64
-ADDRESS = "Flat 12, 1 Analytical Row, Bloomsbury, London WC1E 6BT, England"[:60]
+ADDRESS = "Flat 12, 1 Comparison Row, Bloomsbury, London WC1E 6BT, England"[:60]  # not one that a test plants
 
 
 @dataclass(frozen=True)
