@@ -8,7 +8,9 @@ when everything could be measured, whether the goals were met or not; with --str
 
 import argparse
 import importlib
+import signal
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all of them if none is named")
     parser.add_argument("--quick", action="store_true", help="in less than two minutes")
-    parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}, with --quick {QUICK_ROUNDS}")
+    parser.add_argument("--rounds", type=_positive, help=f"default: {ROUNDS}, with --quick {QUICK_ROUNDS}")
     parser.add_argument("--output", type=Path, help="for results.md and plots/; default: benchmarks, or build/bench")
     parser.add_argument("--folder", type=Path, help="for databases, on the disk that is to be measured")
     parser.add_argument("--strict", action="store_true", help="exit code 1 for a missed goal")
@@ -36,9 +38,18 @@ def main() -> int:
     unknown = sorted(set(options.cases) - set(CASES))
     if unknown:
         parser.error(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+    if options.folder is not None and not options.folder.is_dir():
+        parser.error(f"--folder {options.folder} does not exist; make it, on the disk that is to be measured")
+    signal.signal(signal.SIGTERM, _stop)  # so that no server is left behind
     output = options.output
     if output is None and not options.cases:
         output = ROOT / "build/bench" if options.quick else ROOT / "benchmarks"
+    if output is not None:
+        try:  # before a quarter of an hour has gone into what cannot be written
+            output.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=output).close()
+        except OSError as error:
+            parser.error(f"--output {output} cannot be written: {error.strerror}; name another folder")
     run = measure(
         [name for name in CASES if name in (options.cases or CASES)],
         options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS),
@@ -52,6 +63,17 @@ def main() -> int:
         print(f"written: {output}/results.md", file=sys.stderr)
     missed = any(figure.met is False for result in run.results.values() for figure in result.figures)
     return int(bool(run.failures) or (options.strict and missed))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _stop(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def measure(names: list[str], rounds: int, *, quick: bool, parent: Path | None) -> report.Run:
@@ -75,4 +97,7 @@ def measure(names: list[str], rounds: int, *, quick: bool, parent: Path | None) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing was written")

@@ -102,7 +102,10 @@ _NOTES = [
     f"""One at a time: each of {CONNECTIONS} connections sends its next request when the answer is there. Pipelined:
 {WINDOW} requests in one TLS record, the next {WINDOW} when all are answered. The echo gets and sends as many bytes as
 ours ({FRAME}).""",
-    f"""As fast as the answers come, both servers find the next request waiting and hardly ever sleep: that cost is what
+    f"""The echo is what the ssl module's documentation shows, a thread a connection, and its eight threads fight for
+the interpreter's lock where two cores let them: then it costs 17 to 32 us. Where they do not (one connection, or
+pinned to one core) it costs 7 to 10, and a ping 1.5 to 2.1 x as much; the row at 5,000/s is nearer to that.
+As fast as the answers come, both servers find the next request waiting and hardly ever sleep: that cost is what
 bounds them. At {PACE:,} requests a second, evenly spaced, each request wakes a sleeping server, and waking is a
 large part of the cost of both; most servers spend most of their lives so.""",
 ]
