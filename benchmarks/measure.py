@@ -406,10 +406,10 @@ class World:
     def shop(self) -> Path:
         """A folder with shop.db and its key: the catalog, the accounts bench and bench0 to bench63. To be copied."""
         # Imported here: a case without a shop need not have the server's packages in its memory.
-        from securedelivery import config  # noqa: PLC0415
-        from securedelivery.application import Shop  # noqa: PLC0415
-        from securedelivery.model import Role  # noqa: PLC0415
-        from securedelivery.service import catalog_file  # noqa: PLC0415
+        from securedelivery import config
+        from securedelivery.application import Shop
+        from securedelivery.model import Role
+        from securedelivery.service import catalog_file
 
         folder = self.folder / "shop"
         folder.mkdir()

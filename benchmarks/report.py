@@ -309,9 +309,9 @@ FONTS = ["system-ui", "-apple-system", "Segoe UI", "Helvetica", "Arial", "DejaVu
 def draw(plot: Plot) -> str:
     """An SVG with a light face and, where the reader's system asks for one, a dark one; the same bytes every time."""
     # Imported here: it takes a second, and only a run that writes needs it.
-    import io  # noqa: PLC0415
+    import io
 
-    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib as mpl
 
     mpl.use("Agg")
     with mpl.rc_context({"svg.hashsalt": "securedelivery", "svg.fonttype": "none", "font.family": "DejaVu Sans"}):
@@ -322,8 +322,8 @@ def draw(plot: Plot) -> str:
 
 
 def _figure(plot: Plot) -> Any:
-    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator  # noqa: PLC0415
+    from matplotlib.figure import Figure as Canvas
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     height = HEAD_INCHES + ROW_INCHES * len(plot.bars) + FOOT_INCHES
     canvas = Canvas(figsize=(WIDTH_INCHES, height), facecolor=PAPER)

@@ -120,7 +120,7 @@ class _Crowd:
     def __init__(self, tx: Transaction, orders: Orders, chat: Chat, count: int, identities: str) -> None:
         """identities: what goes before the name of a client in its certificate."""
         self._tx = tx
-        self._random = Random(_SEED)  # noqa: S311 -- the same shop each time
+        self._random = Random(_SEED)
         self._orders = orders
         self._chat = chat
         self._count = count
@@ -214,7 +214,7 @@ def _all(outcomes: Sequence[Result | Refusal]) -> list[Result]:
 
 def catalogue(count: int) -> Iterator[ProductEntry]:
     """First the products that are ordered, then others, of made-up words, with something of all in common."""
-    random = Random(_SEED)  # noqa: S311 -- the same catalogue each time
+    random = Random(_SEED)
     words = [_word(random) for _ in range(_WORDS)]
     for product in order.PRODUCTS:
         about = f"A {EVERYWHERE} part."

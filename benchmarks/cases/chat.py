@@ -82,9 +82,9 @@ _OPEN_LOOP = (
 def _staffed(world: World, customers: list[str], agents: list[str]) -> Path:
     """A shop with these accounts beside those of all shops."""
     # Imported here: a run without this case need not have the server's packages in its memory.
-    from securedelivery import config  # noqa: PLC0415
-    from securedelivery.application import Shop  # noqa: PLC0415
-    from securedelivery.model import Role  # noqa: PLC0415
+    from securedelivery import config
+    from securedelivery.application import Shop
+    from securedelivery.model import Role
 
     folder = Path(tempfile.mkdtemp(prefix="chat.", dir=world.folder))
     shutil.copytree(world.shop, folder, dirs_exist_ok=True)

@@ -132,9 +132,9 @@ def _peak(pid: int) -> int:
 def _with_passwords(world: World, names: list[str]) -> Path:
     """A shop with these accounts beside the others, all with the one PASSWORD, which is hashed once."""
     # Imported here: a run without this case need not have the server's packages in its memory.
-    from securedelivery import config  # noqa: PLC0415
-    from securedelivery.application import Shop  # noqa: PLC0415
-    from securedelivery.model import Role  # noqa: PLC0415
+    from securedelivery import config
+    from securedelivery.application import Shop
+    from securedelivery.model import Role
 
     folder = world.folder / "logins"
     shutil.copytree(world.shop, folder)

@@ -115,7 +115,7 @@ def _of_a_copy(world: World, shop: Path) -> Iterator[Server]:
 
 def _calls(shop: Path, method: str, requests: int, clients: int) -> Path:
     """A file for load.ours: the n-th is that of connection n, in turn."""
-    random = Random(requests)  # noqa: S311 -- the same calls each time
+    random = Random(requests)
     own: dict[str, list[int]] = {}
     with closing(sqlite3.connect(f"file:{shop}/shop.db?mode=ro", uri=True)) as connection:
         for name, number in connection.execute(

@@ -210,7 +210,7 @@ def main() -> None:
     answering = [Side(port, certs, name) for name in agents]
     asking = [Side(port, certs, name) for name in customers]
     conversations = [Conversation(side, answering[i % len(answering)]) for i, side in enumerate(asking)]
-    dice = random.Random(SEED)  # noqa: S311 -- when somebody speaks is no secret
+    dice = random.Random(SEED)
     messages: list[Message] = []
     due = dice.expovariate(options.rate)
     while due < options.parts * options.seconds:
