@@ -46,6 +46,7 @@ from securedelivery.service.privacy import Privacy
 from securedelivery.service.rewards import ACCOUNTS_AT_ONCE, Rewards
 from securedelivery.store.engine import Database, key_file, path_of
 from securedelivery.store.vault import KeySource
+from securedelivery.transport.keylog import KeyLogs
 from securedelivery.transport.reload import SecurityWatcher
 from securedelivery.transport.server import Server
 from securedelivery.transport.tls import ServerFiles, ServerSecurity
@@ -63,6 +64,10 @@ HEEDED = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
 KEY_ADVICE = (
     "copy it to a safe place apart from the backups: without it nobody can read names, addresses and chat again"
+)
+LOG_ADVICE = (
+    "for teaching and debugging only: whoever has these files and a recording reads everything in it;"
+    " start without --key-log and delete them afterwards"
 )
 
 
@@ -139,11 +144,12 @@ class Shop:
 
 
 class Running:
-    """A service that serves. address: where it listens."""
+    """A service that serves. address: where it listens. key_logs: where the keys of all connections are logged."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: Shop, key_logs: KeyLogs | None = None) -> None:
         settings = shop.settings
         self._shop = shop
+        self._key_logs = key_logs
         self._files = ServerFiles.in_directory(settings.certs)
         limits = settings.limits
         services = Services(
@@ -167,6 +173,10 @@ class Running:
             },
         )
         security = self._load_security()
+        if key_logs is not None:
+            structlog.get_logger("securedelivery").warning(
+                "! the keys of all connections are logged", files=[str(one) for one in key_logs.files], hint=LOG_ADVICE
+            )
         self._server = Server(Api(services), security, limits)
         shop.database.writer.on_commit = shop.publish = self._notify
         shop.database.writer.delivering = self._server.together
@@ -216,6 +226,7 @@ class Running:
             trust_domain=trust_domain,
             certificates_required=settings.server.client_certificates == "required",
             trusted_proxies=frozenset(settings.server.trusted_proxies),
+            key_logs=self._key_logs,
         )
 
     def _notify(self, events: Sequence[object]) -> None:
@@ -241,10 +252,13 @@ class Running:
                     self._server.notify([account], "chat.typing", m.Typing(conversation, sender))
 
 
-def serve(settings: Settings, catalog: Path | None, ready: Callable[[str, int], None]) -> None:
+def serve(
+    settings: Settings, catalog: Path | None, ready: Callable[[str, int], None], key_logs: KeyLogs | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reloads the certificates. ready: called with host and port once it listens.
 
-    catalog: a file to fill an empty catalog from. Raises ConfigurationError or StoreError where it cannot begin.
+    catalog: a file to fill an empty catalog from. key_logs: where keys are logged, for teaching and debugging. Raises
+    ConfigurationError or StoreError where it cannot begin.
     """
     log = structlog.get_logger("securedelivery")
     # Blocked before the first thread begins, for all inherit it, and waited for here: handed to another thread, as the
@@ -256,7 +270,7 @@ def serve(settings: Settings, catalog: Path | None, ready: Callable[[str, int], 
         _raise_file_limit(settings.limits.connections)
         if catalog is not None:
             shop.catalog.fill(catalog_file.read(catalog, settings.shop.currency))
-        running = Running(shop)
+        running = Running(shop, key_logs)
         _spare_collections()
         try:
             log.info("= serving", host=running.address[0], port=running.address[1], database=settings.database.url)

@@ -65,6 +65,7 @@ def _root(
     crl: options.Crl = None,
     user: options.User = None,
     timeout: options.Timeout = None,
+    key_log: options.KeyLog = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -73,7 +74,7 @@ def _root(
 
     The connection's options can stand before or behind the command. `securedelivery profile set` remembers them.
     """
-    context.obj = options.Given(server, ca, certificate, key, crl, user, timeout)
+    context.obj = options.Given(server, ca, certificate, key, crl, user, timeout, key_log)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """The operator's commands: `serve`, and `admin ...`, which work on the database beside a running server."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ import typer
 from securedelivery.cli import lazy, options, output
 from securedelivery.cli.admin_shop import Certs, Config, DatabaseUrl, settings_of
 from securedelivery.cli.lazy import Entry
+from securedelivery.errors import ConfigurationError
 
 server = typer.Typer()
 admin = typer.Typer(
@@ -32,6 +34,7 @@ admin = typer.Typer(
     epilog=options.examples("serve --catalog catalog.csv", "serve --config shop.toml --listen 127.0.0.1:0"),
 )
 def serve(
+    context: typer.Context,
     *,
     config: Config = None,
     listen: Annotated[str | None, typer.Option(help="Where; port 0 takes a free one.", metavar="HOST:PORT")] = None,
@@ -43,10 +46,14 @@ def serve(
     catalog_path: Annotated[
         Path | None, typer.Option("--catalog", help="Fill an empty catalog from this file.", metavar="FILE")
     ] = None,
+    key_log: options.KeyLog = None,
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C; SIGHUP reloads certificates and the revocation list."""
+    import structlog
+
     from securedelivery.application import serve as run_server
     from securedelivery.telemetry import configure_logging
+    from securedelivery.transport.keylog import FRAME_VARIABLE, KeyLogs
 
     settings = settings_of(
         config,
@@ -55,8 +62,19 @@ def serve(
         database__url=database,
         server__client_certificates=client_certificates,
     )
+    if key_log is None and isinstance(context.obj, options.Given):
+        key_log = context.obj.key_log  # it stood in front of the command
+    if key_log and settings.log.level == "error":
+        raise ConfigurationError(
+            "log.level", "error would hide the warnings that go with --key-log", "set it to warning, info or debug"
+        )
+    key_logs = KeyLogs.from_environment(os.environ) if key_log else None
     configure_logging(settings.log)
-    run_server(settings, catalog_path, _announce)
+    if key_logs is None and os.environ.get(FRAME_VARIABLE):
+        structlog.get_logger("securedelivery").info(
+            f"= {FRAME_VARIABLE} is set, but without --key-log no key is written to it"
+        )
+    run_server(settings, catalog_path, _announce, key_logs)
 
 
 def _announce(host: str, port: int) -> None:

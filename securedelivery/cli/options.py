@@ -10,7 +10,20 @@ import typer
 
 from securedelivery.cli.service import Service
 
-__all__ = ["AsJson", "Ca", "Certificate", "Crl", "Given", "Key", "Server", "Timeout", "User", "connecting", "examples"]
+__all__ = [
+    "AsJson",
+    "Ca",
+    "Certificate",
+    "Crl",
+    "Given",
+    "Key",
+    "KeyLog",
+    "Server",
+    "Timeout",
+    "User",
+    "connecting",
+    "examples",
+]
 
 Parameters = ParamSpec("Parameters")
 
@@ -58,6 +71,14 @@ Timeout = Annotated[
         "--timeout", metavar="SECONDS", text="How long to wait for the service; by default 30.", min=0.01, max=3600
     ),
 ]
+KeyLog = Annotated[
+    bool | None,
+    _option(
+        "--key-log",
+        "--keylog",
+        text="For teaching: log the keys of each connection. [SSLKEYLOGFILE, SECUREDELIVERY_FRAME_KEYLOG]",
+    ),
+]
 AsJson = Annotated[bool, _option("--json", text="Print JSON, in the structures of the protocol.")]
 
 
@@ -71,6 +92,7 @@ class Given(msgspec.Struct, frozen=True):
     crl: str | None = None
     user: str | None = None
     timeout: float | None = None
+    key_log: bool | None = None
 
     def over(self, other: "Given") -> "Given":
         """Itself, and the other's where this says nothing."""
@@ -86,6 +108,7 @@ _OPTIONS: dict[str, Any] = {
     "crl": Crl,
     "user": User,
     "timeout": Timeout,
+    "key_log": KeyLog,
 }
 
 
@@ -114,7 +137,7 @@ def connecting(
         if isinstance(context.obj, Given):
             given = given.over(context.obj)
         paths = {name: getattr(given, name) for name in ("server", "ca", "certificate", "key", "crl")}
-        with Service(paths, user=given.user, timeout_seconds=given.timeout) as service:
+        with Service(paths, user=given.user, timeout_seconds=given.timeout, key_log=given.key_log is True) as service:
             function(service, **values)  # type: ignore[call-arg]  # Typer has checked them against the signature
 
     parameters = [context, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own), *added]

@@ -7,13 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from securedelivery.cli import terminal
 from securedelivery.errors import ConfigurationError, ConnectionFailure, Reason, Refusal
 
 if TYPE_CHECKING:
     from securedelivery.client import Client, Profile
     from securedelivery.client.profile import Found
+    from securedelivery.transport.keylog import KeyLogs
 
-__all__ = ["Advised", "Service", "advising", "ask", "password"]
+__all__ = ["Advised", "Service", "advising", "ask", "has_terminal", "password"]
 
 TIMEOUT_SECONDS = 30.0
 USER = "SECUREDELIVERY_USER"
@@ -44,17 +46,24 @@ def advising(hints: Mapping[Reason, str]) -> Iterator[None]:
 class Service:
     """Connects when a command asks for it, and says goodbye at its end.
 
-    flags: server, ca, certificate, key, crl as on the command line. Nothing is imported for the network before.
+    flags: server, ca, certificate, key, crl as on the command line. key_log: whether --key-log was given. Nothing is
+    imported for the network before.
     """
 
-    def __init__(self, flags: Mapping[str, str | None], *, user: str | None, timeout_seconds: float | None) -> None:
+    def __init__(
+        self, flags: Mapping[str, str | None], *, user: str | None, timeout_seconds: float | None, key_log: bool = False
+    ) -> None:
         self._flags = flags
         self._user = user or os.environ.get(USER) or None
         self._timeout_seconds = TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+        self._key_log = key_log
+        self._key_logs: KeyLogs | None = None
         self._client: Client | None = None
         self._password: str | None = None
 
     def __enter__(self) -> Self:
+        if self._key_log:  # before anything is asked or sent
+            self._key_logs = _key_logs()
         return self
 
     def __exit__(
@@ -86,7 +95,12 @@ class Service:
             from securedelivery.client import Client
 
             seconds = self._timeout_seconds
-            client = Client(profile, timeout_seconds=seconds, handshake_seconds=min(10.0, seconds))
+            client = Client(
+                profile,
+                timeout_seconds=seconds,
+                handshake_seconds=min(10.0, seconds),
+                key_logs=self._key_logs,
+            )
             try:
                 client.connect()
             except ConfigurationError as error:
@@ -137,6 +151,15 @@ class Service:
         return self._user
 
 
+def _key_logs() -> "KeyLogs":
+    from securedelivery.transport.keylog import KeyLogs
+
+    logs = KeyLogs.from_environment(os.environ, warn=terminal.warning)
+    files = " and ".join(map(str, logs.files))
+    terminal.warning(f"--key-log: whoever has {files} and a recording reads everything in it: delete them afterwards")
+    return logs
+
+
 def password(question: str, *, twice: bool = False, variable: str = PASSWORD) -> str:
     """SECUREDELIVERY_PASSWORD, or asked on the terminal. Raises ConfigurationError where there is neither."""
     given = os.environ.get(variable)
@@ -144,7 +167,7 @@ def password(question: str, *, twice: bool = False, variable: str = PASSWORD) ->
         return given
     import getpass
 
-    if not _has_terminal():
+    if not has_terminal():
         raise ConfigurationError("password", "there is no terminal to ask for it", f"set {variable}")
     word = getpass.getpass(question)
     if twice and getpass.getpass("The same again: ") != word:
@@ -154,7 +177,7 @@ def password(question: str, *, twice: bool = False, variable: str = PASSWORD) ->
 
 def ask(question: str) -> str | None:
     """A line from the terminal, whatever stdin and stdout are; None without a terminal. Raises EOFError."""
-    if not _has_terminal():
+    if not has_terminal():
         return None
     with TERMINAL.open("w") as shown, TERMINAL.open() as typed:
         shown.write(question)
@@ -165,7 +188,7 @@ def ask(question: str) -> str | None:
     return line.strip()
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
     with contextlib.suppress(OSError), TERMINAL.open("rb"):
         return True
     return False

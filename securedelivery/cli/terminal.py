@@ -7,6 +7,7 @@ import codecs
 import contextlib
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -30,11 +31,14 @@ __all__ = [
     "line",
     "note",
     "note_lines",
+    "paragraph",
     "prepare",
     "progress",
     "table",
+    "warning",
 ]
 
+PARAGRAPH_COLUMNS = 100  # longer lines are hard to follow
 CLOSED_PIPE = 141  # 128 + SIGPIPE: what a shell reports for a program whose reader went away
 
 
@@ -73,6 +77,20 @@ def document(text: str) -> None:
     flush()
 
 
+def paragraph(runs: Sequence[tuple[str, str]], *, indent: int = 0) -> None:
+    """Text that is folded to the width of the terminal, and to 100 columns at most.
+
+    runs: text, which may have blanks at its ends, and its style in Rich's words; a pipe gets no styles.
+    """
+    cleaned = [(clean(text), style) for text, style in runs]
+    if sys.stdout.isatty():
+        _draw_paragraph(cleaned, indent)
+        return
+    text = "".join(text for text, _ in cleaned)
+    lines = textwrap.wrap(text, PARAGRAPH_COLUMNS - indent, break_long_words=False, break_on_hyphens=False)
+    _write("".join(f"{' ' * indent}{line}\n" for line in lines or [""]))
+
+
 def json(value: object) -> None:
     """A structure of the protocol. Where not every character can be written, those beyond ASCII are escapes."""
     text = json_text(value)
@@ -92,6 +110,10 @@ def note(text: str) -> None:
 def note_lines(text: str) -> None:
     """Text of this program alone, with its line ends, beside the data."""
     _diagnose(text.rstrip("\n"))
+
+
+def warning(message: str) -> None:
+    _diagnose(f"warning: {clean(message)}")
 
 
 def error(message: str, hint: str = "") -> None:
@@ -178,6 +200,16 @@ def _draw(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         drawn.add_row(*map(Text, row))
     _console(sys.stdout).print(drawn)
+
+
+def _draw_paragraph(runs: Sequence[tuple[str, str]], indent: int) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    styled = not os.environ.get("NO_COLOR")
+    text = Text.assemble(*((text, style if styled else "") for text, style in runs))
+    console = _console(sys.stdout)
+    console.print(Padding(text, (0, 0, 0, indent)), width=min(console.width, PARAGRAPH_COLUMNS))
 
 
 def _console(stream: TextIO) -> "Console":

@@ -14,6 +14,7 @@ from securedelivery.client.notifications import Gap, Notification
 from securedelivery.client.profile import Profile
 from securedelivery.client.reconnect import HANDSHAKE_SECONDS, Ask, Link
 from securedelivery.errors import LocalProtocolError, Refusal, RemoteProtocolError
+from securedelivery.transport.keylog import KeyLogs
 
 __all__ = ["PAGE", "Caller", "decoded", "every"]
 
@@ -35,10 +36,15 @@ class Caller:
         handshake_seconds: float = HANDSHAKE_SECONDS,
         ping_seconds: float = PING_SECONDS,
         on_notification: Callable[[Notification | Gap], None] | None = None,
+        key_logs: KeyLogs | None = None,
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._link = Link(
-            profile, handshake_seconds=handshake_seconds, ping_seconds=ping_seconds, on_notification=on_notification
+            profile,
+            handshake_seconds=handshake_seconds,
+            ping_seconds=ping_seconds,
+            on_notification=on_notification,
+            key_logs=key_logs,
         )
 
     def __enter__(self) -> Self:

@@ -24,7 +24,8 @@ class Client(AccountCalls, OrderCalls, ChatCalls, AdminCalls):
     timeout_seconds: for each call with all its repetitions; handshake_seconds: for TCP, TLS and inner handshake.
     on_notification: called on the reader thread for each Notification, and with a Gap before those of a new connection.
     It must return soon and must not call this client (that raises LocalProtocolError), but may close() it. Without it
-    they queue for notifications().
+    they queue for notifications(). key_logs: for teaching and debugging, where the keys of its connections are logged
+    (securedelivery.transport.keylog); each one is warned of.
 
     Every call raises Refusal (the service said no), ConnectionFailure or PeerClosed (with a hint), ConfigurationError
     (a file of the profile), RemoteProtocolError (an answer that makes no sense). Any thread may call at any time.

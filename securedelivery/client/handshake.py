@@ -16,6 +16,7 @@ from securedelivery.errors import ConfigurationError, RemoteProtocolError
 from securedelivery.protocol.connection import ClientConnection, CloseReceived, Event, PeerAuthenticated, Truncated
 from securedelivery.protocol.jsonrpc import Request
 from securedelivery.transport.channel import Channel, TlsFailure
+from securedelivery.transport.keylog import KeyLogs
 from securedelivery.transport.tls import client_context, load_credentials, load_trust
 
 __all__ = ["RECEIVE_BYTES", "OpenLine", "open_line"]
@@ -35,8 +36,10 @@ class OpenLine:
     welcome: Welcome
 
 
-def open_line(profile: Profile, deadline: Deadline) -> OpenLine:
+def open_line(profile: Profile, deadline: Deadline, key_logs: KeyLogs | None = None) -> OpenLine:
     """Connect and prove both sides. The files are read anew each time, so a renewed certificate is taken.
+
+    key_logs: where the connection's keys are logged, which is told each time.
 
     Raises ConfigurationError for the files, ConnectionFailure or PeerClosed, with a hint, for everything else.
     """
@@ -54,8 +57,15 @@ def open_line(profile: Profile, deadline: Deadline) -> OpenLine:
     if profile.certificate is not None and profile.key is not None:
         credentials = load_credentials(profile.certificate, profile.key)
     context = client_context(profile.ca, profile.certificate, profile.key, profile.crl)
-    core = ClientConnection(credentials, trust, host, lambda: datetime.now(UTC))
+    key_log = None
+    if key_logs is not None:
+        key_logs.prepare(context)
+        key_log = key_logs.frame_keys
+    core = ClientConnection(credentials, trust, host, lambda: datetime.now(UTC), key_log=key_log)
     sock = _dial(profile.server, host, port, deadline)
+    if key_logs is not None:
+        files = " and ".join(map(str, key_logs.files))
+        key_logs.warn(f"the keys of this connection to {profile.server} are logged in {files}")
     greeting = _Greeting(profile, sock, Channel(context, server_hostname=host), core, deadline)
     try:
         welcome = greeting.run(host)

@@ -178,11 +178,14 @@ def default_file() -> Path:
     return Path(platformdirs.user_config_dir("securedelivery", appauthor=False)) / "profile.toml"
 
 
-def split_server(text: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT, HOST, [IPv6]:PORT or IPv6. Raises ConfigurationError."""
+def split_server(text: str, *, key: str = "server", lowest_port: int = 1) -> tuple[str, int]:
+    """Host and port of HOST:PORT, HOST, [IPv6]:PORT or IPv6. Raises ConfigurationError that names the key.
+
+    lowest_port: 0 for who listens and takes any.
+    """
 
     def wrong(why: str) -> ConfigurationError:
-        return ConfigurationError("server", f"{text!r} {why}", "write HOST:PORT, for example shop.example.org:5555")
+        return ConfigurationError(key, f"{text!r} {why}", "write HOST:PORT, for example shop.example.org:5555")
 
     host, separator, port_text = text.strip(), "", ""
     if host.startswith("["):
@@ -199,10 +202,10 @@ def split_server(text: str) -> tuple[str, int]:
             raise wrong("is not an address") from None
     if not separator:
         port = DEFAULT_PORT
-    elif port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65_536:  # noqa: PLR2004 -- TCP's ports
+    elif port_text.isascii() and port_text.isdigit() and lowest_port <= int(port_text) < 65_536:  # noqa: PLR2004 -- TCP's
         port = int(port_text)
     else:
-        raise wrong("has no port from 1 to 65535")
+        raise wrong(f"has no port from {lowest_port} to 65535")
     try:
         ascii_host = host.encode("idna").decode()
     except UnicodeError:

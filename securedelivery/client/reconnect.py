@@ -17,6 +17,7 @@ from securedelivery.client.handshake import open_line
 from securedelivery.client.notifications import Gap, Inbox, Notification, decode
 from securedelivery.client.profile import Profile
 from securedelivery.errors import ConnectionFailure, RemoteProtocolError
+from securedelivery.transport.keylog import KeyLogs
 
 __all__ = ["HANDSHAKE_SECONDS", "Ask", "Link"]
 
@@ -37,8 +38,10 @@ class Link:
         handshake_seconds: float = HANDSHAKE_SECONDS,
         ping_seconds: float = PING_SECONDS,
         on_notification: Callable[[Notification | Gap], None] | None = None,
+        key_logs: KeyLogs | None = None,
     ) -> None:
         self._profile = profile
+        self._key_logs = key_logs
         self._handshake_seconds = handshake_seconds
         self._ping_seconds = ping_seconds
         self._on_notification = on_notification
@@ -79,7 +82,7 @@ class Link:
             former = self._connection
             if former is not None and former.failure is None:
                 return former
-            line = open_line(self._profile, deadline.at_most(self._handshake_seconds))
+            line = open_line(self._profile, deadline.at_most(self._handshake_seconds), self._key_logs)
             if former is not None:
                 self._deliver(Gap())  # before anything that comes on the new connection
             connection = Connection(

@@ -168,7 +168,8 @@ def verify_signature(auth: Auth, content: bytes) -> None:
             assert isinstance(key, rsa.RSAPublicKey)
             key.verify(auth.signature, content, _PSS, SHA256())
     except (InvalidSignature, *UNREADABLE) as error:
-        raise RemoteProtocolError(f"the signature over the handshake does not verify: {error}") from error
+        why = f": {error}" if str(error) else ""  # InvalidSignature has nothing to add
+        raise RemoteProtocolError(f"the signature over the handshake does not verify{why}") from error
 
 
 def _scheme_of(leaf: x509.Certificate) -> int:

@@ -52,6 +52,7 @@ __all__ = [
     "CloseReceived",
     "Event",
     "HandshakeReceived",
+    "KeyLog",
     "PeerAuthenticated",
     "RequestRefused",
     "ServerConnection",
@@ -157,15 +158,23 @@ class _Close(msgspec.Struct, frozen=True):
 _close_decoder = msgspec.json.Decoder(_Close)
 
 
+KeyLog = Callable[[bytes, bytes, bytes], None]
+"""Called once, when the keys exist: the client's X25519 public key, then the first keys, the client's to send with and
+the server's (32 bytes each). It must not raise.
+"""
+
+
 class _Connection(ABC):
-    """What both sides have in common. now: the aware UTC time, for certificates."""
+    """What both sides have in common. now: the aware UTC time, for certificates; key_log: for teaching only."""
 
     _receiving_table: _Transitions
     _sending_table: _Transitions
     _peer_handshake_length: int
 
-    def __init__(self, state: State, *, initiator: bool, now: Callable[[], datetime]) -> None:
+    def __init__(self, state: State, *, initiator: bool, now: Callable[[], datetime], key_log: KeyLog | None) -> None:
         self._state = state
+        self._initiator = initiator
+        self._key_log = key_log
         self._now = now
         self._handshake = HandshakeState(NN_HFS, initiator=initiator, prologue=PROLOGUE)
         self._transcript: Transcript
@@ -272,6 +281,9 @@ class _Connection(ABC):
     def _split(self) -> None:
         result = self._handshake.finish()
         self._sending, self._receiving = result.sending, result.receiving
+        if self._key_log is not None:
+            own, peers = result.sending.key, result.receiving.key
+            self._key_log(result.initiator_e, *((own, peers) if self._initiator else (peers, own)))
         self._transcript = Transcript(result.h)
         del self._handshake  # its keys take 9 KiB, and a quiet connection 40 altogether
 
@@ -321,8 +333,10 @@ class ServerConnection(_Connection):
         policy: ClientPolicy,
         outer_leaf: x509.Certificate | None,
         now: Callable[[], datetime],
+        *,
+        key_log: KeyLog | None = None,
     ) -> None:
-        super().__init__(State.AWAIT_HANDSHAKE, initiator=False, now=now)
+        super().__init__(State.AWAIT_HANDSHAKE, initiator=False, now=now, key_log=key_log)
         self._credentials = credentials
         self._policy = policy
         self._outer_leaf = outer_leaf
@@ -388,9 +402,15 @@ class ClientConnection(_Connection):
     _peer_handshake_length = SERVER_HANDSHAKE_LENGTH
 
     def __init__(
-        self, credentials: Credentials | None, trust: Trust, server_name: str, now: Callable[[], datetime]
+        self,
+        credentials: Credentials | None,
+        trust: Trust,
+        server_name: str,
+        now: Callable[[], datetime],
+        *,
+        key_log: KeyLog | None = None,
     ) -> None:
-        super().__init__(State.OWE_HANDSHAKE, initiator=True, now=now)
+        super().__init__(State.OWE_HANDSHAKE, initiator=True, now=now, key_log=key_log)
         self._credentials = credentials
         self._trust = trust
         self._server_name = server_name

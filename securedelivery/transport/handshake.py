@@ -42,7 +42,8 @@ class Handshake:
             outer = channel.peer_certificate()
             self.outer_leaf = x509.load_der_x509_certificate(outer) if outer else None
             security = self._security
-            self.core = ServerConnection(security.credentials, security.policy, self.outer_leaf, _now)
+            key_log = None if security.key_logs is None else security.key_logs.frame_keys
+            self.core = ServerConnection(security.credentials, security.policy, self.outer_leaf, _now, key_log=key_log)
         core = self.core
         while True:
             match core.next_event():
@@ -57,7 +58,8 @@ class Handshake:
                     self._welcome(core, authenticated)
                     return authenticated
                 case CloseReceived(reason, message):
-                    raise RemoteProtocolError(f"the client sent CLOSE {reason}: {message}", "bye")
+                    said = f"{reason}: {message}" if message else reason
+                    raise RemoteProtocolError(f"the client sent CLOSE {said}", "bye")
                 case _:
                     raise TlsFailure("the peer hung up during the handshake")
 

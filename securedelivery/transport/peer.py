@@ -139,6 +139,8 @@ class Peer:
 
     def adopt(self) -> None:
         """Begin: the first call on the handshake thread."""
+        if self.security.key_logs is not None:
+            self._server.log.warning("! the keys of this connection are logged", remote=self.address)
         self.deadline = self._io.now + self._limits.handshake_seconds
         self._io.add(self, self._fd, self._interest)
 

@@ -14,6 +14,7 @@ from securedelivery.errors import ConfigurationError, RemoteProtocolError
 from securedelivery.protocol.authentication import ClientPolicy, Credentials
 from securedelivery.protocol.certificates import Trust, end_of_life
 from securedelivery.protocol.connection import ALPN
+from securedelivery.transport.keylog import KeyLogs
 
 __all__ = ["ServerFiles", "ServerSecurity", "client_context", "load_credentials", "load_trust"]
 
@@ -38,7 +39,7 @@ class ServerSecurity:
     """One loaded state of the server's files: TLS context and inner credentials always belong together.
 
     crl_expires: when the revocation list runs out (aware, UTC), None where there is no list.
-    certificate_begins, certificate_ends: the life of the server's own certificate.
+    certificate_begins, certificate_ends: the life of the server's own certificate. key_logs: where keys are logged.
     """
 
     context: ssl.SSLContext
@@ -47,10 +48,17 @@ class ServerSecurity:
     crl_expires: datetime | None
     certificate_begins: datetime
     certificate_ends: datetime
+    key_logs: KeyLogs | None = None
 
     @classmethod
     def load(
-        cls, files: ServerFiles, *, trust_domain: str, certificates_required: bool, trusted_proxies: frozenset[str]
+        cls,
+        files: ServerFiles,
+        *,
+        trust_domain: str,
+        certificates_required: bool,
+        trusted_proxies: frozenset[str],
+        key_logs: KeyLogs | None = None,
     ) -> "ServerSecurity":
         """Load all of it or nothing. Raises ConfigurationError that names the file and the remedy.
 
@@ -79,6 +87,8 @@ class ServerSecurity:
         if crl is not None:
             context.load_verify_locations(crl)
         _load_chain(context, files.certificate, files.key)
+        if key_logs is not None:
+            key_logs.prepare(context)
         crls = trust.crls or ()
         return cls(
             context,
@@ -87,6 +97,7 @@ class ServerSecurity:
             min((one.next_update_utc for one in crls if one.next_update_utc), default=None),
             credentials.certificates[0].not_valid_before_utc,
             end_of_life(credentials.certificates),
+            key_logs,
         )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,11 +82,18 @@ class Log:
 class ServerProcess:
     """start() it, stop() it; folder: for database, configuration and log. It can be started again.
 
-    settings: of the configuration file, by section.
+    settings: of the configuration file, by section. flags, variables: more of the command line and the environment.
     """
 
     def __init__(
-        self, folder: Path, certs: Path, settings: Settings | None = None, *, catalog: Path | None = None
+        self,
+        folder: Path,
+        certs: Path,
+        settings: Settings | None = None,
+        *,
+        catalog: Path | None = None,
+        flags: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.certs = certs
@@ -95,6 +103,8 @@ class ServerProcess:
         for section, values in (settings or {}).items():
             self.settings.setdefault(section, {}).update(values)
         self.catalog = catalog
+        self.flags = flags
+        self.variables = variables or {}
         self.log = Log(folder / "server.log")
         self.process: subprocess.Popen[str]
         self.address: Address
@@ -128,10 +138,15 @@ class ServerProcess:
         command += ["--listen", f"127.0.0.1:{port}", "--certs", str(self.certs), "--database", self.url]
         if self.catalog is not None:
             command += ["--catalog", str(self.catalog)]
+        command += self.flags
         self.log = Log(self.log.path)
         self._over = False
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**environment(), **self.variables},
         )
         self._follower = threading.Thread(target=self.log.follow, args=(self.process.stderr,), daemon=True)
         self._follower.start()

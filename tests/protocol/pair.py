@@ -17,6 +17,7 @@ from securedelivery.protocol.connection import (
     ClientConnection,
     Event,
     HandshakeReceived,
+    KeyLog,
     PeerAuthenticated,
     ServerConnection,
 )
@@ -42,11 +43,13 @@ class Shop:
         credentials: Credentials | None = None,
         outer: x509.Certificate | None = None,
         anonymous: bool = False,
+        key_log: KeyLog | None = None,
         **changes: object,
     ) -> ServerConnection:
         """outer: alice's unless given; anonymous: TLS saw no certificate; changes: of the policy."""
         leaf = None if anonymous else outer or self.alice.certificate
-        return ServerConnection(credentials or self.host.credentials, self.policy(**changes), leaf, self._now)
+        own = credentials or self.host.credentials
+        return ServerConnection(own, self.policy(**changes), leaf, self._now, key_log=key_log)
 
     def client(
         self,
@@ -55,9 +58,11 @@ class Shop:
         anonymous: bool = False,
         trust: Trust | None = None,
         server_name: str = "localhost",
+        key_log: KeyLog | None = None,
     ) -> ClientConnection:
         credentials = None if anonymous else credentials or self.alice.credentials
-        return ClientConnection(credentials, trust or self.authority.trust(), server_name, self._now)
+        trust = trust or self.authority.trust()
+        return ClientConnection(credentials, trust, server_name, self._now, key_log=key_log)
 
     def open_pair(self) -> tuple[ClientConnection, ServerConnection]:
         client, server = self.client(), self.server()

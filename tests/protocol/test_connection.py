@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from certificate_authority import DAY, CertificateAuthority, Issued
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from protocol import foreign
 from protocol.pair import Connection, Shop, drain, fork, greet, join, outcome
 
@@ -863,3 +864,57 @@ def test_the_codes_tables_are_the_pages_and_every_state_of_them_is_tried_above(s
         assert stages(role, state)[0].state is state
     named = {(role, state) for role, table in itertools.chain(RECEIVING.items(), SENDING.items()) for state in table}
     assert named <= set(STATES)
+
+
+# Key logs
+
+
+def test_both_sides_log_the_same_keys_and_they_open_every_frame(shop: Shop) -> None:
+    logged: dict[str, tuple[bytes, bytes, bytes]] = {}
+    client = shop.client(key_log=lambda *keys: logged.setdefault("client", keys))
+    server = shop.server(key_log=lambda *keys: logged.setdefault("server", keys))
+    hello = client.send_handshake()
+    assert logged == {}
+    server.receive_data(hello)
+    drain(server)
+    flight = server.send_handshake()
+    client.receive_data(flight)
+    drain(client)
+    to_server, to_client = [client.send_auth()], [flight[4 + 1_152 :]]
+    server.receive_data(to_server[0])
+    drain(server)
+    for number in range(1_024):  # so that the last one is under the second key
+        to_server.append(client.send_request(number, "m", {}))
+        to_client.append(server.send_result(number, {}))
+
+    assert logged["client"] == logged["server"]
+    initiator_e, *keys = logged["client"]
+    assert initiator_e == hello[4:36]
+    for frames, key, last in zip((to_server, to_client), keys, (REQUEST_1023, RESULT_1023), strict=True):
+        opened = [open_frame(key, counter, frame) for counter, frame in enumerate(frames[:1_024])]
+        assert len(opened[0]) % 1_024 == 0
+        assert b'"id":1022' in opened[-1]
+        following = AESGCM(key).encrypt(bytes(4) + b"\xff" * 8, bytes(32), b"")[:32]  # Rekey(), Noise section 4.2
+        assert open_frame(following, 1_024, frames[1_024]) == last
+
+
+REQUEST_1023 = pad(b'{"jsonrpc":"2.0","id":1023,"method":"m","params":{}}')
+RESULT_1023 = pad(b'{"jsonrpc":"2.0","id":1023,"result":{}}')
+
+
+def open_frame(key: bytes, counter: int, frame: bytes) -> bytes:
+    return AESGCM(key).decrypt(bytes(4) + counter.to_bytes(8), frame[4:], frame[:4])
+
+
+def test_where_the_handshake_fails_there_is_no_key_to_log(shop: Shop) -> None:
+    logged: list[object] = []
+    client = shop.client(key_log=lambda *keys: logged.append(keys))
+    server = shop.server(key_log=lambda *keys: logged.append(keys))
+    hello = bytearray(client.send_handshake())
+    hello[4:36] = bytes(32)  # a point of low order
+    server.receive_data(bytes(hello))
+    drain(server)
+    with pytest.raises(RemoteProtocolError):
+        server.send_handshake()
+    assert outcome(client, b"HTTP") == ["protocol_error"]
+    assert logged == []
