@@ -23,6 +23,7 @@ from securedelivery.protocol import connection
 from securedelivery.protocol.frames import FrameKind
 from securedelivery.protocol.noise import NN_HFS
 from securedelivery.service.transitions import TRANSITIONS, Need
+from securedelivery.wireshark.plugin import plugin
 
 PAGES = Path(__file__).parent
 MARKED = re.compile(r"(<!-- diagram (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -140,7 +141,16 @@ def _attribute_docstrings(struct: type) -> dict[str, str]:
     return found
 
 
+def dissector_fields() -> str:
+    """Every field of the dissector, by its name in a display filter."""
+    rows = ["| field | is | |", "|---|---|---|"]
+    for kind, name, text in re.findall(r'(?:ProtoField\.(\w+)|ProtoExpert\.new)\("([\w.]+)", "([^"]+)"', plugin()):
+        rows.append(f"| `{name}` | {text} | {kind or 'expert information'} |")
+    return "\n".join(rows) + "\n"
+
+
 DIAGRAMS = {
+    "dissector-fields": dissector_fields,
     "settings": settings,
     "server-states": server_states,
     "client-states": client_states,

@@ -26,6 +26,7 @@ _COMMANDS = {
     "support": Entry("support:app", "For agents: the customers' questions."),
     "info": Entry("shop:app", "The service and its limits.", group=False),
     "ping": Entry("shop:app", "Try the connection.", group=False),
+    "demo": Entry("demo:app", "For teachers: what encryption does, in eight acts.", group=False, server=True),
     "relay": Entry("relay:app", "For teachers: record traffic for Wireshark.", group=False),
     "serve": Entry("operators:server", "For operators: run the server.", group=False, server=True),
     "admin": Entry("operators:admin", "For operators: the shop's database.", server=True),

@@ -87,7 +87,7 @@ def paragraph(runs: Sequence[tuple[str, str]], *, indent: int = 0) -> None:
         _draw_paragraph(cleaned, indent)
         return
     text = "".join(text for text, _ in cleaned)
-    lines = textwrap.wrap(text, PARAGRAPH_COLUMNS - indent, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(text, PARAGRAPH_COLUMNS - indent, break_on_hyphens=False)
     _write("".join(f"{' ' * indent}{line}\n" for line in lines or [""]))
 
 
