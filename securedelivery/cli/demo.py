@@ -32,10 +32,12 @@ def demo(
     acts: Annotated[
         list[int] | None,
         typer.Option(
-            "--act", metavar="1..8", help="Tell this act alone; several times for several.", show_default=False
+            "--act", metavar="1..8", help="Tell this act in full; several times for several.", show_default=False
         ),
     ] = None,
-    pause: Annotated[bool, typer.Option("--pause", help="Wait for Enter between acts, and before answers.")] = False,
+    pause: Annotated[
+        bool, typer.Option("--pause", help="Tell all in full; wait for Enter between acts, and before answers.")
+    ] = False,
 ) -> None:
     """For teachers: what encryption does, in eight acts, on real connections that are made and recorded now.
 
@@ -55,7 +57,10 @@ def demo(
     chosen = [one for one in kit.story.acts if one.number in wanted]
     try:
         demo_output.beginning(kit)
-        _tell(chosen, pause=pause)
+        if acts or pause:
+            _tell(chosen, pause=pause)
+        else:
+            _sum_up(chosen)
     except KeyboardInterrupt:
         terminal.line()
         demo_output.files(kit)
@@ -63,6 +68,15 @@ def demo(
     except EOFError:
         terminal.line()
     demo_output.files(kit)
+
+
+def _sum_up(acts: Iterable["Act"]) -> None:
+    """The whole of it would be a thousand lines that nobody has asked for."""
+    from securedelivery.cli import demo_output
+
+    for act in acts:
+        demo_output.overview(act)
+    demo_output.more()
 
 
 def _tell(acts: Iterable["Act"], *, pause: bool) -> None:

@@ -13,7 +13,7 @@ from securedelivery.wireshark.story import LAYERS, Act, Exhibit, Layer, Part, Qu
 from securedelivery.wireshark.story.hexadecimal import count, flip, packets, runs
 from securedelivery.wireshark.story.words import TITLE
 
-__all__ = ["act", "answers", "beginning", "files", "questions"]
+__all__ = ["act", "answers", "beginning", "files", "more", "overview", "questions"]
 
 _A_LINE = 24  # bytes: with the brackets of a flipped one they fit 80 columns
 _MOST = 3 * _A_LINE  # bytes of a part that are shown
@@ -55,6 +55,27 @@ def act(shown: Act) -> None:
     paragraph([("To remember: ", "bold"), (shown.gist, "bold")])
 
 
+def overview(shown: Act) -> None:
+    """An act in a few lines: what was recorded and what its receivers said, without bytes and explanations."""
+    line()
+    paragraph([(f"Act {shown.number}: {shown.title}", "bold underline")])
+    paragraph([(shown.onlooker, "dim")])
+    for scene in shown.scenes:
+        exhibits = [one for one in scene.shown if isinstance(one, Exhibit)]
+        if exhibits and scene.heading:
+            paragraph([(scene.heading, "bold")])
+        for one in exhibits:
+            paragraph([(f"{packets(one.packets)}: ", "dim"), (one.title, "")], indent=_EXHIBIT)
+            _verdicts(one, indent=_STRIP)
+    paragraph([("To remember: ", "bold"), (shown.gist, "bold")])
+
+
+def more() -> None:
+    """Where the rest is, behind an overview."""
+    line()
+    paragraph([("With every byte, explanations, questions and answers: lesson.html, --act NUMBER or --pause.", "bold")])
+
+
 def _scene(scene: Scene) -> None:
     if scene.heading:
         line()
@@ -86,11 +107,15 @@ def _exhibit(shown: Exhibit) -> None:
     paragraph([(where, "dim")], indent=_EXHIBIT)
     for strip in shown.strips:
         _strip(strip)
-    for said in shown.verdicts:
-        style = _ACCEPTED if shown.accepted else _REFUSED
-        paragraph([(f"{said.who} says: ", style), (said.words, "")], indent=_EXHIBIT)
+    _verdicts(shown, indent=_EXHIBIT)
     if shown.note:
         paragraph([(shown.note, "dim")], indent=_EXHIBIT)
+
+
+def _verdicts(shown: Exhibit, *, indent: int) -> None:
+    for said in shown.verdicts:
+        style = _ACCEPTED if shown.accepted else _REFUSED
+        paragraph([(f"{said.who} says: ", style), (said.words, "")], indent=indent)
 
 
 def _strip(shown: Strip) -> None:
