@@ -1,5 +1,6 @@
 """`securedelivery demo`: a throw-away shop, its customers and their enemies, recorded and told in acts."""
 
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +54,12 @@ def demo(
     wanted = set(acts or range(1, LAST_ACT + 1))
     for number in wanted - set(range(1, LAST_ACT + 1)):
         raise ConfigurationError("--act", f"there is no act {number}", f"they are 1 to {LAST_ACT}")
-    kit = make_kit(out)
+    # For half a second Ctrl-C has to wait, so that the stage is always cleared away.
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        kit = make_kit(out)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
     chosen = [one for one in kit.story.acts if one.number in wanted]
     try:
         demo_output.beginning(kit)

@@ -11,7 +11,7 @@ from securedelivery.cli.terminal import Column, line, paragraph
 from securedelivery.wireshark.demo import Kit
 from securedelivery.wireshark.story import LAYERS, Act, Exhibit, Layer, Part, Question, Scene, Strip, Table
 from securedelivery.wireshark.story.hexadecimal import count, flip, packets, runs
-from securedelivery.wireshark.story.words import TITLE
+from securedelivery.wireshark.story.words import STAGING, TITLE
 
 __all__ = ["act", "answers", "beginning", "files", "more", "overview", "questions"]
 
@@ -37,6 +37,8 @@ def beginning(kit: Kit) -> None:
     paragraph([(TITLE, "bold"), (": what encryption does, in eight acts", "")])
     connections = count(story.connections, "connection")
     paragraph([(f"{story.packets:,} packets on {connections}, played and written in {kit.seconds:.1f} s.", "dim")])
+    line()
+    paragraph([(STAGING, "dim")])
     line()
     for layer, (name, what) in LAYERS.items():
         paragraph([(f"{name:10}", f"bold {_STYLES[layer]}"), (f"  {what}", "")], indent=_EXHIBIT)

@@ -65,6 +65,7 @@ def _root(
     certificate: options.Certificate = None,
     key: options.Key = None,
     crl: options.Crl = None,
+    tls_ca: options.TlsCa = None,
     user: options.User = None,
     timeout: options.Timeout = None,
     key_log: options.KeyLog = None,
@@ -76,7 +77,7 @@ def _root(
 
     The connection's options can stand before or behind the command. `securedelivery profile set` remembers them.
     """
-    context.obj = options.Given(server, ca, certificate, key, crl, user, timeout, key_log)
+    context.obj = options.Given(server, ca, certificate, key, crl, user, timeout, key_log, tls_ca)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -20,6 +20,7 @@ __all__ = [
     "KeyLog",
     "Server",
     "Timeout",
+    "TlsCa",
     "User",
     "connecting",
     "examples",
@@ -57,6 +58,14 @@ Key = Annotated[
 Crl = Annotated[
     str | None, _option("--crl", metavar="FILE", text="A list to check the server against. [SECUREDELIVERY_CRL]")
 ]
+TlsCa = Annotated[
+    str | None,
+    _option(
+        "--tls-ca",
+        metavar="FILE",
+        text="Whom to trust in TLS alone, where a proxy ends it; by default --ca. [SECUREDELIVERY_TLS_CA]",
+    ),
+]
 User = Annotated[
     str | None,
     _option(
@@ -93,6 +102,7 @@ class Given(msgspec.Struct, frozen=True):
     user: str | None = None
     timeout: float | None = None
     key_log: bool | None = None
+    tls_ca: str | None = None
 
     def over(self, other: "Given") -> "Given":
         """Itself, and the other's where this says nothing."""
@@ -109,6 +119,7 @@ _OPTIONS: dict[str, Any] = {
     "user": User,
     "timeout": Timeout,
     "key_log": KeyLog,
+    "tls_ca": TlsCa,
 }
 
 
@@ -136,7 +147,7 @@ def connecting(
         given = Given(**{name: values.pop(name) for name in _OPTIONS})
         if isinstance(context.obj, Given):
             given = given.over(context.obj)
-        paths = {name: getattr(given, name) for name in ("server", "ca", "certificate", "key", "crl")}
+        paths = {name: getattr(given, name) for name in ("server", "ca", "certificate", "key", "crl", "tls_ca")}
         with Service(paths, user=given.user, timeout_seconds=given.timeout, key_log=given.key_log is True) as service:
             function(service, **values)  # type: ignore[call-arg]  # Typer has checked them against the signature
 

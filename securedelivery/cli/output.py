@@ -46,7 +46,14 @@ __all__ = [
 ]
 
 NONE = "-"
-_SETTINGS = {"server": "Server", "ca": "CA", "certificate": "Certificate", "key": "Key", "crl": "Revocation list"}
+_SETTINGS = {
+    "server": "Server",
+    "ca": "CA",
+    "certificate": "Certificate",
+    "key": "Key",
+    "crl": "Revocation list",
+    "tls_ca": "CA of TLS",
+}
 _STATUS = {status: status.value.replace("_", " ") for status in OrderStatus}
 _TO_COME = frozenset((OrderStatus.PLACED, OrderStatus.CONFIRMED, OrderStatus.PACKED, OrderStatus.OUT_FOR_DELIVERY))
 _POINTS = {

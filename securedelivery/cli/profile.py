@@ -29,14 +29,15 @@ def change(
     certificate: options.Certificate = None,
     key: options.Key = None,
     crl: options.Crl = None,
+    tls_ca: options.TlsCa = None,
 ) -> None:
     """Remember where the service is, whom to trust and as whom to come. What is not given stays; "" forgets it."""
-    given = options.Given(server, ca, certificate, key, crl)
+    given = options.Given(server, ca, certificate, key, crl, tls_ca=tls_ca)
     if isinstance(context.obj, options.Given):
         given = given.over(context.obj)
     changes: dict[str, str | None] = {
         name: getattr(given, name)
-        for name in ("server", "ca", "certificate", "key", "crl")
+        for name in ("server", "ca", "certificate", "key", "crl", "tls_ca")
         if getattr(given, name) is not None
     }
     if not changes:
@@ -67,5 +68,5 @@ def show(service: Service, *, as_json: options.AsJson = False) -> None:
 def _existing(name: str, value: str) -> Path:
     path = Path.cwd() / Path(value).expanduser()
     if not path.is_file():
-        raise ConfigurationError(f"--{name}", f"there is no file {path}", "name one that is there")
+        raise ConfigurationError(f"--{name.replace('_', '-')}", f"there is no file {path}", "name one that is there")
     return path

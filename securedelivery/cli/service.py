@@ -46,8 +46,8 @@ def advising(hints: Mapping[Reason, str]) -> Iterator[None]:
 class Service:
     """Connects when a command asks for it, and says goodbye at its end.
 
-    flags: server, ca, certificate, key, crl as on the command line. key_log: whether --key-log was given. Nothing is
-    imported for the network before.
+    flags: server, ca, certificate, key, crl, tls_ca as on the command line. key_log: whether --key-log was given.
+    Nothing is imported for the network before.
     """
 
     def __init__(

@@ -56,7 +56,9 @@ def open_line(profile: Profile, deadline: Deadline, key_logs: KeyLogs | None = N
     credentials = None
     if profile.certificate is not None and profile.key is not None:
         credentials = load_credentials(profile.certificate, profile.key)
-    context = client_context(profile.ca, profile.certificate, profile.key, profile.crl)
+    # The list is the shop's authority's, and says nothing of a certificate of another one.
+    outer = (profile.ca, profile.crl) if profile.tls_ca is None else (profile.tls_ca, None)
+    context = client_context(outer[0], profile.certificate, profile.key, outer[1])
     key_log = None
     if key_logs is not None:
         key_logs.prepare(context)

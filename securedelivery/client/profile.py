@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "certificate": "SECUREDELIVERY_CERT",
     "key": "SECUREDELIVERY_KEY",
     "crl": "SECUREDELIVERY_CRL",
+    "tls_ca": "SECUREDELIVERY_TLS_CA",
 }
 _FILES = {"ca": "ca.crt", "certificate": "client.crt", "key": "client.key", "crl": "crl.pem"}
 _MAX_FILE_BYTES = 65_536
@@ -40,6 +41,7 @@ class StoredProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificate: str | None = None
     key: str | None = None
     crl: str | None = None
+    tls_ca: str | None = None
 
     @classmethod
     def read(cls, file: Path) -> "StoredProfile":
@@ -90,13 +92,18 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """server: HOST:PORT, HOST, [IPv6]:PORT or IPv6; certificate, key: both or neither; crl: None skips that check."""
+    """server: HOST:PORT, HOST, [IPv6]:PORT or IPv6; certificate, key: both or neither; crl: None skips that check.
+
+    tls_ca: whom to trust in TLS, where a proxy ends it whose certificate is of another authority; by default ca.
+    Inside, ca alone counts, so that proxy cannot be taken for the server.
+    """
 
     server: str = DEFAULT_SERVER
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
     crl: Path | None = None
+    tls_ca: Path | None = None
 
     @property
     def address(self) -> tuple[str, int]:

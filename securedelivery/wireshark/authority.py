@@ -47,15 +47,15 @@ class Pair(msgspec.Struct, frozen=True):
 
 class Authority:
     """Writes into folder (which is there, and this user's alone) what a server looks for: ca.crt, crl.pem, server.crt,
-    server.key; and NAME.crt, NAME.key. Its own key is nowhere but in memory.
+    server.key; and NAME.crt, NAME.key. Its own key is nowhere but in memory. name: of its certificate.
     """
 
-    def __init__(self, folder: Path, trust_domain: str) -> None:
+    def __init__(self, folder: Path, trust_domain: str, name: str = "securedelivery demonstration CA") -> None:
         self.folder = folder
         self.ca_file = folder / "ca.crt"
         self._trust_domain = trust_domain
         self._now = datetime.now(UTC).replace(microsecond=0)
-        self._name = _name("securedelivery demonstration CA")
+        self._name = _name(name)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         certificate = (
@@ -67,9 +67,9 @@ class Authority:
         self.ca_file.write_bytes(certificate.public_bytes(Encoding.PEM))
         self.revoke()
 
-    def server(self, *hosts: str) -> Pair:
-        """hosts: DNS names and IP addresses."""
-        return self._issue("server", "securedelivery server", [_host(one) for one in hosts], "SERVER_AUTH")
+    def server(self, *hosts: str, name: str = "securedelivery server") -> Pair:
+        """hosts: DNS names and IP addresses. name: for people to read."""
+        return self._issue("server", name, [_host(one) for one in hosts], "SERVER_AUTH")
 
     def client(self, name: str, file: str | None = None) -> Pair:
         """file: the name of its files, where it is not the customer's."""

@@ -1,5 +1,6 @@
 """The whole kit in one call: play, open, tell, write."""
 
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,12 +40,14 @@ def make_kit(folder: Path) -> Kit:
     lesson_file, plugin_file = folder / LESSON, folder / PLUGIN
     with _told("--out", f"{folder} cannot be written into", "name another folder"):
         folder.mkdir(parents=True, exist_ok=True)
-        lesson_file.touch()  # before anything is played
+        with tempfile.TemporaryFile(dir=folder):  # before anything is played
+            pass
     with _told("demo", "the stage cannot be built", "it needs a writable folder for temporary files (TMPDIR)"):
         play = acts.play()
-    story = tell(play, open_play(play.packets, play.tls_keys, play.frame_keys))
+    legs = open_play(play.packets, play.tls_keys, play.frame_keys)
+    story = tell(play, legs)
     with _told("--out", f"{folder} cannot be written into", "make room, or name another folder"):
-        captures = files.write(folder, play)
+        captures = files.write(folder, play, legs)
         profile.write(folder, play)
         lesson_file.write_text(lesson.page(story), encoding="utf-8")
         plugin_file.write_text(plugin(), encoding="utf-8")

@@ -1,6 +1,6 @@
 """The three captures of a play: the same packets with no keys, with those of TLS, and with all."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,7 +9,7 @@ from securedelivery import __version__
 from securedelivery.client.private_file import replace_private
 from securedelivery.wireshark import pcapng
 from securedelivery.wireshark.narration import ExportedMessage, Narration, narrate
-from securedelivery.wireshark.opened import open_play
+from securedelivery.wireshark.opened import OpenedLeg
 from securedelivery.wireshark.play import Play
 
 __all__ = ["Files", "write"]
@@ -27,8 +27,11 @@ class Files(msgspec.Struct, frozen=True):
     frame_keys: Path
 
 
-def write(folder: Path, play: Play) -> Files:
-    """Write all of it into an existing folder; a file of an earlier play is replaced as a whole. Raises OSError."""
+def write(folder: Path, play: Play, legs: Sequence[OpenedLeg]) -> Files:
+    """Write all of it into an existing folder; a file of an earlier play is replaced as a whole. Raises OSError.
+
+    legs: the connections of the play, opened with both sets of keys.
+    """
     files = Files(
         on_the_wire=folder / "1-on-the-wire.pcapng",
         tls_opened=folder / "2-tls-opened.pcapng",
@@ -36,7 +39,7 @@ def write(folder: Path, play: Play) -> Files:
         tls_keys=folder / "tls-keys.log",
         frame_keys=folder / "frame-keys.log",
     )
-    narration = narrate(play, open_play(play.packets, play.tls_keys, play.frame_keys))
+    narration = narrate(play, legs)
     _replace(files.on_the_wire, on_the_wire(play))
     _replace(files.tls_opened, tls_opened(play))
     _replace(files.all_opened, all_opened(play, narration))

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from securedelivery.wireshark.story import LAYERS, Layer, Part, Story, Strip, Table
 from securedelivery.wireshark.story.hexadecimal import Run, count, day, flip, packets, runs
-from securedelivery.wireshark.story.words import COMMAND, TITLE, WORDS
+from securedelivery.wireshark.story.words import COMMAND, STAGING, TITLE, WORDS
 
 __all__ = ["page"]
 
@@ -49,6 +49,7 @@ def page(story: Story) -> str:
         "title": TITLE,
         "words": WORDS,
         "command": COMMAND,
+        "staging": STAGING,
         "layers": LAYERS,
         "looks": _LOOKS,
         "runs": _runs,

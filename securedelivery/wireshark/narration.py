@@ -11,7 +11,7 @@ from securedelivery.protocol.certificates import UNREADABLE, uri_names
 from securedelivery.protocol.frames import FrameKind
 from securedelivery.wireshark import tls13
 from securedelivery.wireshark.capture import Recorded
-from securedelivery.wireshark.opened import Frame, OpenedLeg, Piece, Record, Status
+from securedelivery.wireshark.opened import Frame, OpenedLeg, Piece, Record, Status, cut
 from securedelivery.wireshark.play import Leg, Play, Tampering, Verdict
 from securedelivery.wireshark.tcp import Endpoint
 
@@ -285,7 +285,7 @@ def _holder(auth: Auth) -> str:
     try:
         names = ", ".join(uri_names(auth.certificates[0])) or auth.certificates[0].subject.rfc4514_string()
     except UNREADABLE:
-        names = "a name that cannot be read"
+        names = "somebody whose name cannot be read"
     return f"the certificate of {names} and a signature over this handshake"
 
 
@@ -299,12 +299,9 @@ def _diagnosis(frame: Frame) -> str:
 
 
 def _at(pieces: Sequence[Piece], place: int) -> tuple[int, int]:
-    """Packet, and index in its bytes, of the byte `place` bytes in."""
-    for piece in pieces:
-        if place < piece.length:
-            return piece.packet, piece.start + place
-        place -= piece.length
-    raise IndexError("there is no such byte")
+    """Packet, and index in its bytes, of the byte `place` bytes in; there has to be one."""
+    (piece,) = cut(pieces, place, 1)
+    return piece.packet, piece.start
 
 
 def _count(number: int) -> str:

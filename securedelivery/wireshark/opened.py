@@ -19,7 +19,7 @@ from securedelivery.protocol.noise import DHLEN, TAG_LENGTH, CipherState
 from securedelivery.wireshark import tls13
 from securedelivery.wireshark.capture import Recorded
 
-__all__ = ["Frame", "Message", "OpenedLeg", "Piece", "Record", "Status", "open_play"]
+__all__ = ["Frame", "Message", "OpenedLeg", "Piece", "Record", "Status", "cut", "open_play"]
 
 KEY_LENGTH = 32
 _KINDS = frozenset(FrameKind)
@@ -193,7 +193,7 @@ class OpenedLeg(msgspec.Struct, frozen=True):
         for index in frame.records:
             record = self.records[index]
             length = min(rest, len(record.content or b"") - start)
-            pieces += _cut(record.pieces, tls13.RECORD_HEADER.size + start, length)
+            pieces += cut(record.pieces, tls13.RECORD_HEADER.size + start, length)
             start, rest = 0, rest - length
         return tuple(pieces)
 
@@ -214,7 +214,7 @@ def open_play(packets: Sequence[Recorded], tls_keys: str, frame_keys: str) -> li
     return [legs[number].opened() for number in sorted(legs)]
 
 
-def _cut(pieces: Sequence[Piece], start: int, length: int) -> list[Piece]:
+def cut(pieces: Sequence[Piece], start: int, length: int) -> list[Piece]:
     """The part of them that begins `start` bytes in."""
     part = []
     for piece in pieces:
@@ -255,8 +255,8 @@ class _Stream:
 
     def take(self, length: int) -> tuple[bytes, tuple[Piece, ...]]:
         data, self._data = self._data[:length], self._data[length:]
-        taken = _cut(self._pieces, 0, length)
-        self._pieces = _cut(self._pieces, length, len(self._data))
+        taken = cut(self._pieces, 0, length)
+        self._pieces = cut(self._pieces, length, len(self._data))
         return data, tuple(taken)
 
 
@@ -464,7 +464,7 @@ class _Leg:
         numbers: dict[int, None] = {}
         for piece in pieces:
             record = self._records[piece.packet]
-            carriers = _cut(record.pieces, tls13.RECORD_HEADER.size + piece.start, piece.length)
+            carriers = cut(record.pieces, tls13.RECORD_HEADER.size + piece.start, piece.length)
             numbers |= dict.fromkeys(carrier.packet for carrier in carriers)
         complete = self._records[pieces[-1].packet].pieces[-1].packet  # where the last record's tag is
         return tuple(numbers | {complete: None})

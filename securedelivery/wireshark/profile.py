@@ -34,6 +34,9 @@ PREFERENCES = (
     ("nameres.mac_name", "FALSE"),
     ("gui.packet_list_show_related", "TRUE"),
 )
+GUESSES = ("rdpmt_tls_", "rdp_tls", "rpc_tls", "smpp_tls", "mq_tls", "fix_tls", "credssp_tls", "http_tls", "http2_tls")
+"""What Wireshark tries on unknown data inside TLS. One random HANDSHAKE in some hundred looks like Remote Desktop, and
+then it shows a whole connection as that."""
 ACTS = (
     "1 On the wire",
     "2 TLS opened",
@@ -67,6 +70,7 @@ def write(folder: Path, play: Play) -> None:
         "preferences": _preferences(),
         "colorfilters": _colours(),
         "dfilter_buttons": _buttons(play),
+        "heuristic_protos": (f"{name},0" for name in sorted(GUESSES)),
         "hosts": _hosts(),
         "recent": _recent(),
     }

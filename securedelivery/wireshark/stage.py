@@ -159,7 +159,7 @@ class Stage:
             self.key_logs = KeyLogs(*self._key_files, warn=self.complaints.append)
             stack.callback(self.key_logs.close)
             self._serve(stack)
-            self._outward = self._gateway_context()
+            self._outward = self._gateway_security()
             self._closing = stack.pop_all()
         return self
 
@@ -188,6 +188,13 @@ class Stage:
         self.people["mallory, revoked"] = authority.client("mallory", "revoked")
         authority.revoke(self.people["mallory, revoked"])
         self._ca = authority.ca_file
+        # Whoever set up Alice's computer has it trust the gateway's authority, too, in TLS. Inside, the shop's alone
+        # counts: with a server's certificate of that one the gateway could sign AUTH itself.
+        (self.folder / "gateway-ca").mkdir(mode=0o700)
+        others = Authority(self.folder / "gateway-ca", TRUST_DOMAIN, "gateway CA")
+        self._gateway = others.server("localhost", name="gateway")
+        self._tls_ca = self.folder / "trusted-in-tls.crt"
+        self._tls_ca.write_bytes(authority.ca_file.read_bytes() + others.ca_file.read_bytes())
         self.trust = load_trust(self._ca, None)
 
     def _serve(self, stack: ExitStack) -> None:
@@ -210,14 +217,17 @@ class Stage:
         stack.callback(self.running.stop)
         self.port = self.running.address[1]
 
-    def _gateway_context(self) -> ServerSecurity:
-        return ServerSecurity.load(
+    def _gateway_security(self) -> ServerSecurity:
+        """It wants the same client certificates as the shop, and shows one of its own."""
+        security = ServerSecurity.load(
             ServerFiles.in_directory(self.folder),
             trust_domain=TRUST_DOMAIN,
             certificates_required=True,
             trusted_proxies=frozenset(),
             key_logs=self.key_logs,
         )
+        security.context.load_cert_chain(self._gateway.certificate_file, self._gateway.key_file)
+        return security
 
     # The way to the shop
 
@@ -255,7 +265,7 @@ class Stage:
 
     def profile(self, who: str, port: int) -> Profile:
         pair = self.people[who]
-        return Profile(f"localhost:{port}", self._ca, pair.certificate_file, pair.key_file)
+        return Profile(f"localhost:{port}", self._ca, pair.certificate_file, pair.key_file, tls_ca=self._tls_ca)
 
     def connect(self, who: str, port: int, on_end: Callable[[], None] = lambda: None) -> Connection:
         """A real client's connection, which is not made anew. Raises ConnectionFailure. Close it."""
@@ -268,7 +278,7 @@ class Stage:
         """A client with the certificate of who outside, and inside with that one or with credentials."""
         pair: Pair = self.people[who]
         core = RawCore(credentials or pair.credentials, self.trust, credulous=credulous)
-        context = client_context(self._ca, pair.certificate_file, pair.key_file, None)
+        context = client_context(self._tls_ca, pair.certificate_file, pair.key_file, None)
         return RawClient(port, context, core), core
 
     # What remains

@@ -167,8 +167,7 @@ def test_enough_in_the_middle(empty: Shell, key: str, code: int) -> None:
 def test_a_reader_who_goes_away_is_no_error(empty: Shell, tmp_path: Path) -> None:
     process = empty.start("demo")
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("Two envelopes")
-    process.stdout.close()
+    process.stdout.close()  # at once, for what it has to say may fit the pipe
     assert process.wait(60) == 141
     assert process.stderr is not None
     assert process.stderr.read() == ""

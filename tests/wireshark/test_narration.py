@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from wireshark.told import opened, performed
 from wireshark.traffic import Line, Studio
 
@@ -100,7 +101,7 @@ def test_every_message_has_a_packet_of_its_own_and_is_named_beside_it() -> None:
         about = leg_named(leg.number)
         ends = (about.client, about.server) if frame.from_client else (about.server, about.client)
         assert tuple(end.address for end in (one.source, one.destination)) == tuple(ADDRESSES[end] for end in ends)
-        assert 5555 == (one.destination if frame.from_client else one.source).port
+        assert (one.destination if frame.from_client else one.source).port == 5555
         assert one.at == play.packets[one.packet - 1].at
         assert one.info == f"{ends[0]} -> {ends[1]}  {frame.message.says}, from packet {one.packet}"
         assert one.protocol in one.info
@@ -218,6 +219,22 @@ def test_without_keys_it_says_so(studio: Studio) -> None:
     assert "SD_FRAME_KEY" not in framed.comments[1][0]
 
 
+def test_records_behind_a_rejected_one_say_so(studio: Studio) -> None:
+    line = studio.line()
+    line.greet()
+    number = len(studio.capture.packets) + 1
+    line.send(True, line.ask(1))
+    line.send(True, line.ask(2))
+    packets = studio.capture.packets
+    payload = packets[number - 1].payload[:-1] + bytes([packets[number - 1].payload[-1] ^ 1])
+    packets[number - 1] = packets[number - 1]._replace(payload=payload)
+    said = told(studio, [line]).comments
+    assert said[number] == (
+        "alice -> shop: TLS record, REJECTED: its tag does not fit, the receiver ends the connection",
+    )
+    assert said[number + 1] == ("alice -> shop: TLS record behind a rejected one: it is not decrypted any more",)
+
+
 def test_a_connection_without_a_leg_is_passed_over(studio: Studio) -> None:
     line = studio.line()
     line.greet()
@@ -246,6 +263,18 @@ def test_what_is_in_an_auth_is_told(studio: Studio) -> None:
     ]
     assert "the certificate of CN=server" in said[0]
     assert "the certificate of spiffe://shop.test/account/alice" in said[1]
+
+
+def test_a_name_that_cannot_be_read(studio: Studio) -> None:
+    line = studio.line()
+    line.greet()
+    der = studio.shop.host.certificate.public_bytes(Encoding.DER)
+    assert der.count(b"\x0c\x06server") == 1
+    der = der.replace(b"\x0c\x06server", b"\x0c\x06\xffserve")  # no UTF-8
+    chain = len(der).to_bytes(3) + der
+    line.send(True, line.client._seal(FrameKind.AUTH, len(chain).to_bytes(3) + chain + bytes(4)))
+    said = [text for one in told(studio, [line]).comments.values() for text in one if "cannot be read" in text]
+    assert len(said) == 1
 
 
 def test_attacks_whose_bytes_were_not_recorded(studio: Studio) -> None:

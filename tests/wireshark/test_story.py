@@ -21,7 +21,7 @@ def test_eight_acts_with_words_exhibits_and_questions() -> None:
     assert [act.number for act in story().acts] == list(range(1, 9))
     assert [act.opened for act in story().acts] == [0, 1, 2, 1, 1, 2, 2, 1]
     for act in story().acts:
-        assert 3 <= len(act.questions) <= 5
+        assert 3 <= len(act.questions) <= 6
         assert act.gist
         assert any(isinstance(one, Exhibit) for scene in act.scenes for one in scene.shown)
         assert act.filter.startswith("tcp.stream ")

@@ -34,8 +34,9 @@ def in_the_middle(evidence: Evidence) -> Act:
                     prose("""
                         That is why each side proves its certificate right behind the handshake, in an AUTH frame. It
                         signs the hash of everything that was said in the handshake, public keys included. The gateway
-                        can pass on the shop's genuine AUTH, but that signature is over another handshake than Alice's,
-                        and it has no key to make a new one.
+                        can pass on the shop's genuine AUTH, but that signature is over another handshake than Alice's.
+                        It could sign with a key of its own; but its certificate is of an authority that Alice's
+                        computer trusts for TLS alone, and inside only the shop's authority counts.
                     """),
                 ),
             ),
@@ -128,8 +129,8 @@ _MIDDLE_QUESTIONS = (
     Question(
         "Certificates are public. Why can the gateway not simply show the shop's certificate?",
         prose("""
-            It can, and does. But a certificate is worth nothing without a signature by its private key, and that never
-            leaves the shop.
+            It can, and does. But a certificate is worth nothing without a signature by its private key, and that is the
+            shop's alone.
         """),
     ),
     Question(
@@ -142,9 +143,18 @@ _MIDDLE_QUESTIONS = (
     Question(
         "The gateway of this act has a certificate that TLS accepts. What does that tell about TLS?",
         prose("""
-            TLS proves that one talks with somebody who may speak for that name. Whoever puts a gateway in front of a
-            server gives it such a key, on purpose. So for TLS the gateway is the shop. What it may do beyond forwarding
-            is then a matter of trust, unless there is a second layer.
+            TLS proves that one talks with somebody who may speak for that name, in the eyes of an authority that this
+            computer trusts. A company puts the authority of its gateway on all its computers, on purpose. So for TLS
+            the gateway is the shop. What it may do beyond forwarding is then a matter of trust, unless a second layer
+            trusts fewer.
+        """),
+    ),
+    Question(
+        "What if the gateway had got its certificate from the shop's own authority, for the shop's name?",
+        prose("""
+            Then it could sign AUTH itself, and Alice would take it for the shop: for her it would be the shop. Two
+            layers help only as far as their keys are in different hands. So a gateway is given a certificate of another
+            authority, and clients are told to trust that one for TLS alone (--tls-ca).
         """),
     ),
     Question(

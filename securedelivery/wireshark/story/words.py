@@ -2,7 +2,7 @@
 
 from securedelivery.wireshark.story.prose import prose
 
-__all__ = ["CAST", "COMMAND", "TITLE", "WORDS"]
+__all__ = ["CAST", "COMMAND", "STAGING", "TITLE", "WORDS"]
 
 TITLE = "Two envelopes"
 
@@ -12,12 +12,23 @@ COMMAND = prose("""
     """)
 """For a shell, in the folder of the files."""
 
+STAGING = prose("""
+        All of it ran on one machine. The addresses are those set aside for documentation (RFC 5737), and the packets'
+        headers were put around what was sent, so those who speak of "localhost" and "127.0.0.1" mean each other.
+        Everything inside TCP is byte for byte what was sent. "sslv3" is OpenSSL's old word for some
+        alerts: the version is TLS 1.3.
+    """)
+
 CAST = (
     ("shop", "192.0.2.1", "the server, where orders are placed"),
     ("alice", "192.0.2.10", "a customer, with a certificate"),
     ("bob", "192.0.2.11", "another customer, with a certificate of his own"),
     ("sam", "192.0.2.20", "works in support and answers in the chat"),
-    ("gateway", "192.0.2.66", "a device before the shop that ends TLS and begins it anew; here it means no good"),
+    (
+        "gateway",
+        "192.0.2.66",
+        "ends TLS before the shop and begins it anew; Alice's computer trusts its authority in TLS",
+    ),
     ("mallory", "192.0.2.99", "would like to be somebody else"),
 )
 """Name, address in the captures, and who that is."""
