@@ -17,6 +17,7 @@ __all__ = ["closed", "inner_refused", "timed_out", "tls_failed", "truncated", "u
 
 _SET_CERTIFICATE = "securedelivery profile set --certificate FILE --key FILE"
 _SET_CA = "securedelivery profile set --ca FILE"
+_SET_TLS_CA = "securedelivery profile set --tls-ca FILE"
 _SET_SERVER = "securedelivery profile set --server HOST:PORT"
 _RENEW = "get a new one from the operator (gen_certs.sh renew NAME)"
 # A server whose list is missing or outdated refuses every certificate, with alerts that do not say so.
@@ -113,11 +114,13 @@ def timed_out(server: str, seconds: float) -> ConnectionFailure:
     )
 
 
-def tls_failed(server: str, host: str, failure: TlsFailure, *, has_crl: bool) -> ConnectionFailure:
+def tls_failed(
+    server: str, host: str, failure: TlsFailure, *, has_crl: bool, has_tls_ca: bool = False
+) -> ConnectionFailure:
     """TLS is over: this side does not trust the server, the server refused, or there is no TLS at all."""
     cause = failure.__cause__
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return _server_untrusted(server, host, cause, has_crl=has_crl)
+        return _server_untrusted(server, host, cause, has_crl=has_crl, has_tls_ca=has_tls_ca)
     if isinstance(cause, ssl.SSLEOFError):
         return truncated(server)
     reason = reason_of(cause) if isinstance(cause, ssl.SSLError) else ""
@@ -140,12 +143,15 @@ def tls_failed(server: str, host: str, failure: TlsFailure, *, has_crl: bool) ->
 
 
 def _server_untrusted(
-    server: str, host: str, error: ssl.SSLCertVerificationError, *, has_crl: bool
+    server: str, host: str, error: ssl.SSLCertVerificationError, *, has_crl: bool, has_tls_ca: bool
 ) -> ConnectionFailure:
     code = error.verify_code
     if code in _WRONG_CA:
         message = f"the certificate of {server} is not from the CA that is trusted here"
-        hint = f"get ca.crt from the operator of this service, then: {_SET_CA}. Do not go on with another certificate"
+        remedy = f"{_SET_CA}; where a proxy ends TLS, also that of the proxy's CA: {_SET_TLS_CA}"
+        if has_tls_ca:
+            remedy = f'{_SET_TLS_CA} (the CA of the proxy that ends TLS; where there is none: --tls-ca "")'
+        hint = f"get ca.crt from the operator of this service, then: {remedy}. Do not go on with another certificate"
     elif code in _WRONG_NAME:
         message = f"the certificate of {server} is for another name than {host}"
         hint = f"dial a name that it has ({_SET_SERVER}), or have the operator add this one (gen_certs.sh server --dns)"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from securedelivery.errors import ConfigurationError
+from securedelivery.errors import ConfigurationError, LocalProtocolError
 from securedelivery.wireshark import acts, files, lesson, profile
 from securedelivery.wireshark.files import Files
 from securedelivery.wireshark.opened import open_play
+from securedelivery.wireshark.play import Play
 from securedelivery.wireshark.plugin import plugin
 from securedelivery.wireshark.story import Story, tell
 
@@ -34,7 +35,8 @@ class Kit(msgspec.Struct, frozen=True):
 
 def make_kit(folder: Path) -> Kit:
     """Play the acts and write everything into a folder, which is made where it is missing; files of an earlier run are
-    replaced, others left alone. Raises ConfigurationError where there is no place for the stage or the files.
+    replaced, others left alone. Raises ConfigurationError where there is no place for the stage or the files, and
+    LocalProtocolError where the play does not go as it should.
     """
     began = time.monotonic()
     lesson_file, plugin_file = folder / LESSON, folder / PLUGIN
@@ -42,8 +44,7 @@ def make_kit(folder: Path) -> Kit:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):  # before anything is played
             pass
-    with _told("demo", "the stage cannot be built", "it needs a writable folder for temporary files (TMPDIR)"):
-        play = acts.play()
+    play = _played()
     legs = open_play(play.packets, play.tls_keys, play.frame_keys)
     story = tell(play, legs)
     with _told("--out", f"{folder} cannot be written into", "make room, or name another folder"):
@@ -52,6 +53,18 @@ def make_kit(folder: Path) -> Kit:
         lesson_file.write_text(lesson.page(story), encoding="utf-8")
         plugin_file.write_text(plugin(), encoding="utf-8")
     return Kit(folder, story, captures, lesson_file, plugin_file, time.monotonic() - began)
+
+
+def _played() -> Play:
+    try:
+        return acts.play()
+    except TimeoutError as error:
+        raise LocalProtocolError(
+            f"the play came to a stop ({error}): run it again where the machine is less busy"
+        ) from error
+    except OSError as error:
+        needs = "it needs loopback connections, 100 open files and a folder for temporary files (TMPDIR)"
+        raise ConfigurationError("demo", f"the stage cannot be built ({error.strerror or error})", needs) from error
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class Log:
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._refusals()) >= count, PATIENCE_SECONDS):
-                raise TimeoutError(f"the shop has not refused what it should: {self._lines}")
+                raise TimeoutError("the shop has not refused what it should")
             taken = [_printed(line) for line in self._refusals()]
             self._lines.clear()
         return taken
