@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 LAST_ACT = 8
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 @app.command(
@@ -54,10 +55,10 @@ def demo(
     wanted = set(acts or range(1, LAST_ACT + 1))
     for number in wanted - set(range(1, LAST_ACT + 1)):
         raise ConfigurationError("--act", f"there is no act {number}", f"they are 1 to {LAST_ACT}")
-    # For half a second Ctrl-C has to wait, so that the stage is always cleared away.
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    # Ctrl-C waits for the end of an act, so that the stage is always cleared away.
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
-        kit = make_kit(out)
+        kit = make_kit(out, _heed)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
     chosen = [one for one in kit.story.acts if one.number in wanted]
@@ -74,6 +75,11 @@ def demo(
     except EOFError:
         terminal.line()
     demo_output.files(kit)
+
+
+def _heed() -> None:
+    if signal.sigpending() & _ENDING:
+        raise KeyboardInterrupt
 
 
 def _sum_up(acts: Iterable["Act"]) -> None:

@@ -67,7 +67,8 @@ def overview(shown: Act) -> None:
         if exhibits and scene.heading:
             paragraph([(scene.heading, "bold")])
         for one in exhibits:
-            paragraph([(f"{packets(one.packets)}: ", "dim"), (one.title, "")], indent=_EXHIBIT)
+            where = f"{'computed, belongs to ' if one.computed else ''}{packets(one.packets)}: "
+            paragraph([(where, "dim"), (one.title, "")], indent=_EXHIBIT)
             _verdicts(one, indent=_STRIP)
     paragraph([("To remember: ", "bold"), (shown.gist, "bold")])
 
@@ -105,7 +106,9 @@ def _table(shown: Table) -> None:
 
 def _exhibit(shown: Exhibit) -> None:
     paragraph([(shown.title, "bold")], indent=_EXHIBIT)
-    where = f"{packets(shown.packets)} in all three files, {shown.sender} to {shown.receiver}, connection {shown.leg}"
+    where = packets(shown.packets)
+    where = f"computed, in none of the files; belongs to {where}" if shown.computed else f"{where} in all three files"
+    where += f", {shown.sender} to {shown.receiver}, connection {shown.leg}"
     paragraph([(where, "dim")], indent=_EXHIBIT)
     for strip in shown.strips:
         _strip(strip)
@@ -145,7 +148,7 @@ def _part(shown: Part) -> None:
         _bytes(shown)
     if shown.bit is not None:
         flipped = flip(shown)
-        words = f"One bit flipped: byte {flipped.place} is {flipped.now}, it was {flipped.before}."
+        words = f"One bit flipped, at offset {flipped.place} of these bytes: {flipped.now}, it was {flipped.before}."
         paragraph([(words, _REFUSED)], indent=_BYTES)
 
 

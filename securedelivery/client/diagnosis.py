@@ -44,6 +44,14 @@ _NO_TLS = frozenset(
     ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 )
 
+_INNER_HINTS = {
+    "certificate_expired": "check this computer's clock; if it is right, the operator has to renew the certificate",
+    "certificate_revoked": "do not go on: somebody else may have the server's key; ask the operator",
+}
+_INNER_HINT = (
+    "TLS ends before the server, and this is not the server that was expected, or the list (--crl) is outdated:"
+    " ask the operator"
+)
 _SLUGS = {
     "certificate_required": (
         "the server wants a certificate from its customers, and none was given",
@@ -148,10 +156,11 @@ def _server_untrusted(
     code = error.verify_code
     if code in _WRONG_CA:
         message = f"the certificate of {server} is not from the CA that is trusted here"
-        remedy = f"{_SET_CA}; where a proxy ends TLS, also that of the proxy's CA: {_SET_TLS_CA}"
         if has_tls_ca:
-            remedy = f'{_SET_TLS_CA} (the CA of the proxy that ends TLS; where there is none: --tls-ca "")'
-        hint = f"get ca.crt from the operator of this service, then: {remedy}. Do not go on with another certificate"
+            hint = f'get the CA of the proxy that ends TLS from the operator, then: {_SET_TLS_CA} ("" without a proxy)'
+        else:
+            hint = f"get ca.crt from the operator, then: {_SET_CA} (and where a proxy ends TLS, its CA: --tls-ca FILE)"
+        hint += ". Do not go on with another certificate"
     elif code in _WRONG_NAME:
         message = f"the certificate of {server} is for another name than {host}"
         hint = f"dial a name that it has ({_SET_SERVER}), or have the operator add this one (gen_certs.sh server --dns)"
@@ -185,7 +194,7 @@ def inner_refused(server: str, error: RemoteProtocolError) -> ConnectionFailure:
         )
     return ConnectionFailure(
         f"the server behind {server} cannot be trusted ({error})",
-        "TLS ends before the server, and this is not the server that was expected: ask the operator",
+        _INNER_HINTS.get(error.reason, _INNER_HINT),
     )
 
 

@@ -130,9 +130,7 @@ class _Greeting:
             return self._welcome(self._expect(Request))
         except TlsFailure as failure:
             has_crl, has_tls_ca = self._profile.crl is not None, self._profile.tls_ca is not None
-            raise diagnosis.tls_failed(
-                self._server, host, failure, has_crl=has_crl, has_tls_ca=has_tls_ca
-            ) from failure
+            raise diagnosis.tls_failed(self._server, host, failure, has_crl=has_crl, has_tls_ca=has_tls_ca) from failure
         except RemoteProtocolError as error:
             with contextlib.suppress(TlsFailure):
                 channel.write(core.send_close(error.reason))

@@ -20,10 +20,12 @@ from securedelivery.model import Message
 from securedelivery.protocol import jsonrpc
 from securedelivery.protocol.authentication import Credentials
 from securedelivery.protocol.frames import HEADER_LENGTH
+from securedelivery.transport.channel import TlsFailure
 from securedelivery.wireshark.attacks import Cut, Flip, Replay, Swap, counter_mode, flipped, frame_key
 from securedelivery.wireshark.gateway import NoiseGateway
 from securedelivery.wireshark.harvest import harvest, key_agreement
 from securedelivery.wireshark.play import Harvest, Leg, Play, Reading, Tampering, Verdict
+from securedelivery.wireshark.raw_client import RawClient
 from securedelivery.wireshark.stage import PATIENCE_SECONDS, Stage
 
 __all__ = ["ACTS", "Performance", "play"]
@@ -96,12 +98,16 @@ class Performance:
         )
 
 
-def play() -> Play:
-    """Play all acts. Raises SecureDeliveryError or OSError where this machine does not let a server run."""
+def play(between: Callable[[], None] = lambda: None) -> Play:
+    """Play all acts. Raises SecureDeliveryError or OSError where this machine does not let a server run.
+
+    between: called before each act; what it raises ends the play.
+    """
     began = time.monotonic()
     with Stage() as stage:
         performance = Performance(stage)
         for act in ACTS:
+            between()
             act(performance)
         return performance.finished(time.monotonic() - began)
 
@@ -182,7 +188,7 @@ def flipped_inside(performance: Performance) -> None:
         Tampering(
             inner,
             attack.packets,
-            "The same bit is flipped inside: of the same byte of the frame's ciphertext. The gateway puts a new TLS"
+            "The same bit of the same byte is flipped again, now inside TLS. The gateway puts a new TLS"
             " record around it, whose tag is right.",
             attack.before,
             attack.after,
@@ -328,14 +334,18 @@ def another_login(performance: Performance) -> None:
 
 
 def harvested(performance: Performance) -> None:
-    """The X25519 key of a recorded connection is found, years later."""
+    """The X25519 key of a recorded connection is found, years later.
+
+    This client offers TLS nothing hybrid: behind a hybrid TLS nobody would get at the handshake of the frames. Raises
+    ConfigurationError where TLS may not agree on X25519.
+    """
     stage = performance.stage
     params = _order_params("alice-order-7")
     with stage.relay("alice") as relay:
         leg = performance.leg(8, "alice", "shop", "Alice orders, and somebody keeps the packets for a later day.")
-        client, core = stage.raw_client("alice", relay.address[1])
+        client, core = stage.raw_client("alice", relay.address[1], classical=True)
         with client:
-            client.greet()
+            _greet_classically(client)
             client.authenticate()
             client.ask("account.login_certificate", m.Nothing())
             client.ask("order.place", params)
@@ -349,6 +359,17 @@ def harvested(performance: Performance) -> None:
         counter=ORDER,
         message=jsonrpc.encode_request(ORDER, "order.place", params),
     )
+
+
+def _greet_classically(client: RawClient) -> None:
+    try:
+        client.greet()
+    except TlsFailure as failure:
+        raise ConfigurationError(
+            "OPENSSL_CONF",
+            f"the policy of OpenSSL on this machine lets no TLS agree on X25519, which act 8 needs ({failure})",
+            "add X25519 to Groups in openssl.cnf, or name a file that allows it in OPENSSL_CONF",
+        ) from failure
 
 
 ACTS: tuple[Callable[[Performance], None], ...] = (

@@ -26,19 +26,24 @@ class Files(msgspec.Struct, frozen=True):
     tls_keys: Path
     frame_keys: Path
 
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Files":
+        """Their names."""
+        return cls(
+            on_the_wire=folder / "1-on-the-wire.pcapng",
+            tls_opened=folder / "2-tls-opened.pcapng",
+            all_opened=folder / "3-all-opened.pcapng",
+            tls_keys=folder / "tls-keys.log",
+            frame_keys=folder / "frame-keys.log",
+        )
+
 
 def write(folder: Path, play: Play, legs: Sequence[OpenedLeg]) -> Files:
     """Write all of it into an existing folder; a file of an earlier play is replaced as a whole. Raises OSError.
 
     legs: the connections of the play, opened with both sets of keys.
     """
-    files = Files(
-        on_the_wire=folder / "1-on-the-wire.pcapng",
-        tls_opened=folder / "2-tls-opened.pcapng",
-        all_opened=folder / "3-all-opened.pcapng",
-        tls_keys=folder / "tls-keys.log",
-        frame_keys=folder / "frame-keys.log",
-    )
+    files = Files.in_folder(folder)
     narration = narrate(play, legs)
     _replace(files.on_the_wire, on_the_wire(play))
     _replace(files.tls_opened, tls_opened(play))

@@ -8,7 +8,7 @@ import msgspec
 
 from securedelivery.protocol.authentication import Auth
 from securedelivery.protocol.certificates import UNREADABLE, uri_names
-from securedelivery.protocol.frames import FrameKind
+from securedelivery.protocol.frames import HEADER, FrameKind
 from securedelivery.wireshark import tls13
 from securedelivery.wireshark.capture import Recorded
 from securedelivery.wireshark.opened import Frame, OpenedLeg, Piece, Record, Status, cut
@@ -204,13 +204,13 @@ class _Teller:
         record = self._place_in_record(tampering, place)
         if record is not None:
             packet, start = record
-            return packet, f"{which} in byte {start} (0x{start:04x}) of this packet: {change}"
+            return packet, f"{which} at offset {start} (0x{start:04x}) of this packet: {change}"
         frame = next((one for one in self.opened.frames if one.raw == tampering.after), None)
         if frame is None:
-            return tampering.packets[0], f"{which} in byte {place}: {change}"
+            return tampering.packets[0], f"{which} at offset {place}: {change}"
         packet, start = _at(self.opened.wire(frame), place)
-        inside = f"{which} in byte {place} of the frame, inside TLS: {change}"
-        return packet, f"{inside}. TLS carries it, encrypted, in byte {start} (0x{start:04x}) of this packet"
+        inside = f"{which} at offset {place - HEADER.size} of the frame's body, inside TLS: {change}"
+        return packet, f"{inside}. TLS carries it, encrypted, at offset {start} (0x{start:04x}) of this packet"
 
     def _place_in_record(self, tampering: Tampering, place: int) -> tuple[int, int] | None:
         """Packet and index of the changed byte, where what was changed is a TLS record as recorded."""

@@ -6,6 +6,7 @@ result and says why.
 
 from collections.abc import Sequence
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from securedelivery.wireshark.capture import Recorded
 __all__ = ["Frame", "Message", "OpenedLeg", "Piece", "Record", "Status", "cut", "open_play"]
 
 KEY_LENGTH = 32
+SEARCHED_BACK, SEARCHED_AHEAD = 4_096, 2_048  # counters that a rejected frame is tried under, as in securedelivery.lua
 _KINDS = frozenset(FrameKind)
 _C2S, _S2C = "SD_FRAME_KEY_C2S", "SD_FRAME_KEY_S2C"
 
@@ -121,7 +123,7 @@ class Frame(msgspec.Struct, frozen=True):
     end, are padding. records: the records in which it travelled (indexes into OpenedLeg.records). start: where it
     begins in the content of the first of them. packets: the numbers of the packets that carry those records' part of
     it; the last is the one in which it was complete. fits: of a rejected frame, the counter with which it would have
-    opened (less than `counter`: a replay; more: it came too early); None where none does: it was altered.
+    opened (less than `counter`: a replay; more: it came too early); None where none near it does: it was altered.
     """
 
     index: int
@@ -273,6 +275,7 @@ class _Direction:
         self.inside = _Stream()  # contents of the application data records
         self.greeted = False
         self.cipher: CipherState | None = None
+        self.first_key = b""  # the cipher's, before its first rekey
         self.rejected_frame = False
         self.rekeys = 0
 
@@ -478,7 +481,8 @@ class _Leg:
                 self._keys.frame_key(_S2C, self._initiator_e),
             )
             for one, key in zip((self._client, self._server), self._frame_keys, strict=True):
-                one.cipher = CipherState(key) if key is not None else None
+                if key is not None:
+                    one.cipher, one.first_key = CipherState(key), key
 
     def _read_message(self, direction: _Direction, kind: int, plaintext: bytes) -> Message:
         try:
@@ -534,20 +538,38 @@ def _open_frame(
         return Status.OPENED, counter, cipher.decrypt_with_ad(header, body), None
     except RemoteProtocolError:
         direction.rejected_frame = True
-        return Status.REJECTED, counter, None, _fitting_counter(cipher, header, body)
+        return Status.REJECTED, counter, None, _fitting_counter(direction, counter, header, body)
 
 
-def _fitting_counter(cipher: CipherState, header: bytes, body: bytes) -> int | None:
-    """The counter, under the key in force, with which the frame opens; None where it was altered."""
-    aead = AESGCM(cipher.key)
-    first = cipher.n - cipher.n % REKEY_INTERVAL
-    for counter in range(first, first + REKEY_INTERVAL):
+def _fitting_counter(direction: _Direction, due: int, header: bytes, body: bytes) -> int | None:
+    """The counter near the one that is due with which the frame opens; None where it was altered.
+
+    As far and in the order in which the dissector looks: back first, over a rekey, too.
+    """
+    keys = _KeysInTurn(direction.first_key)
+    before = range(due - 1, max(0, due - SEARCHED_BACK) - 1, -1)
+    after = range(due + 1, due + SEARCHED_AHEAD + 1)
+    return next((one for one in chain(before, after) if keys.opens(one, header, body)), None)
+
+
+class _KeysInTurn:
+    """The keys of a direction, of which each is made from the one before."""
+
+    def __init__(self, first: bytes) -> None:
+        self._newest = CipherState(first)
+        self._known = [AESGCM(first)]
+
+    def opens(self, counter: int, header: bytes, body: bytes) -> bool:
+        """Whether the frame was sealed under this counter. body: tag included."""
+        generation = counter // REKEY_INTERVAL
+        while len(self._known) <= generation:
+            self._newest.rekey()
+            self._known.append(AESGCM(self._newest.key))
         try:
-            aead.decrypt(bytes(4) + counter.to_bytes(8), body, header)
+            self._known[generation].decrypt(bytes(4) + counter.to_bytes(8), body, header)
         except InvalidTag:
-            continue
-        return counter
-    return None
+            return False
+        return True
 
 
 def _read_auth(plaintext: bytes) -> Auth | None:

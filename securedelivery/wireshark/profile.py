@@ -38,18 +38,26 @@ GUESSES = ("rdpmt_tls_", "rdp_tls", "rpc_tls", "smpp_tls", "mq_tls", "fix_tls", 
 """What Wireshark tries on unknown data inside TLS. One random HANDSHAKE in some hundred looks like Remote Desktop, and
 then it shows a whole connection as that."""
 ACTS = (
-    "1 On the wire",
-    "2 TLS opened",
-    "3 Frames opened",
-    "4 One bit",
-    "5 Replay, reorder, cut",
-    "6 In the middle",
-    "7 Posing",
-    "8 Harvest",
+    "On the wire",
+    "TLS opened",
+    "Frames opened",
+    "One bit",
+    "Again, too early, not at all",
+    "In the middle of both",
+    "False names",
+    "Harvest now, decrypt later",
 )
+"""The titles of the story."""
 # The first that fits wins. Dark text on light grounds: the list of packets looks the same in a dark theme.
 COLOURS = (
     ("A frame that its receiver rejects", 'securedelivery.status == "rejected"', "#ffb3b3", "#5c0000"),
+    ("An attack", 'frame.comment contains "ATTACK"', "#ffd8a8", "#4a2800"),
+    (
+        "A CLOSE for a reason",
+        'securedelivery.close.reason && securedelivery.close.reason != "bye"',
+        "#ffc078",
+        "#4a2800",
+    ),
     ("An alert of TLS", "tls.alert_message.desc > 0", "#ffc078", "#4a2800"),
     ("Behind a rejected frame", 'securedelivery.status == "behind a rejected frame"', "#ffe3e3", "#5c0000"),
     ("A message in clear", "exported_pdu", "#fff3bf", "#3b2f00"),
@@ -80,7 +88,7 @@ def write(folder: Path, play: Play) -> None:
 
 def filters(play: Play) -> dict[str, str]:
     """A display filter for each act, by the name of its button; the first three are about the same packets."""
-    return {name: _filter(play, number) for number, name in enumerate(ACTS, 1)}
+    return {f"Act {number}": _filter(play, number) for number in range(1, len(ACTS) + 1)}
 
 
 def _filter(play: Play, act: int) -> str:
@@ -111,8 +119,8 @@ def _colour(text: str) -> str:
 
 
 def _buttons(play: Play) -> Iterable[str]:
-    for name, expression in filters(play).items():
-        yield f'"TRUE","{name}","{expression}",""'
+    for (name, expression), title in zip(filters(play).items(), ACTS, strict=True):
+        yield f'"TRUE","{name}","{expression}","{title}"'
 
 
 def _recent() -> Iterable[str]:

@@ -199,7 +199,7 @@ local function gcrypt_open(key, counter, ad, ciphertext, tag)
     local handle = gcrypt(key)
     handle:setiv(ByteArray.new(("%024x"):format(counter)))
     handle:authenticate(ByteArray.new(ad, true))
-    local plaintext = handle:decrypt(NULL, ByteArray.new(ciphertext, true))
+    local plaintext = handle:decrypt(nil, ByteArray.new(ciphertext, true))
     return handle:checktag(ByteArray.new(tag, true)) == 0 and plaintext:raw() or nil
 end
 

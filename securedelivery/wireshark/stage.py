@@ -273,12 +273,23 @@ class Stage:
         return Connection(line, on_notification=lambda _method, _params: None, on_end=on_end)
 
     def raw_client(
-        self, who: str, port: int, *, credentials: Credentials | None = None, credulous: bool = False
+        self,
+        who: str,
+        port: int,
+        *,
+        credentials: Credentials | None = None,
+        credulous: bool = False,
+        classical: bool = False,
     ) -> tuple[RawClient, RawCore]:
-        """A client with the certificate of who outside, and inside with that one or with credentials."""
+        """A client with the certificate of who outside, and inside with that one or with credentials.
+
+        classical: offer TLS the key agreement X25519 alone, and no hybrid one, which newer versions of OpenSSL prefer.
+        """
         pair: Pair = self.people[who]
         core = RawCore(credentials or pair.credentials, self.trust, credulous=credulous)
         context = client_context(self._tls_ca, pair.certificate_file, pair.key_file, None)
+        if classical:
+            context.set_ecdh_curve("X25519")
         return RawClient(port, context, core), core
 
     # What remains

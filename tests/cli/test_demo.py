@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,7 @@ def test_an_overview_in_a_pipe(empty: Shell) -> None:
     assert "    shop says: ! protocol error error='frame 2 does not decrypt: it was altered, lost," in done.stdout
     assert max(map(len, lines[:-1])) <= 100
     assert re.search(r"^  packet \d+: The same packet, one envelope less$", done.stdout, re.MULTILINE)
+    assert re.search(r"^  computed, belongs to packet \d+: For comparison: ", done.stdout, re.MULTILINE)
 
 
 def test_all_of_it_in_a_pipe(empty: Shell) -> None:
@@ -64,14 +67,20 @@ def test_all_of_it_in_a_pipe(empty: Shell) -> None:
     ):
         assert words in done.stdout
     assert re.search(r"^  packet \d+ in all three files, alice to shop, connection 0$", done.stdout, re.MULTILINE)
+    computed = r"^  computed, in none of the files; belongs to packet \d+, alice to shop, connection \d+$"
+    assert len(re.findall(computed, done.stdout, re.MULTILINE)) == 1  # the other is of the shop's HANDSHAKE
+    assert len(re.findall(r"^  computed, in none of the files; ", done.stdout, re.MULTILINE)) == 2
     long = [line for line in done.stdout.splitlines()[:-1] if len(line) > 100]
     assert all("  " in line.lstrip() for line in long)  # rows of tables, whose columns are for programs to read
 
 
 def test_the_page_is_of_the_same_run(empty: Shell) -> None:
     done = empty("demo", "--act", "4", "--out", "out")
-    (now,) = re.findall(r"One bit flipped: byte 134 is (\w\w = [01]{8})", done.stdout)
-    assert f"One bit flipped: byte 134 is <code>{now}</code>" in (empty.home / "out/lesson.html").read_text()
+    (now,) = re.findall(r"One bit flipped, at offset 133 of these bytes: (\w\w = [01]{8})", done.stdout)
+    assert (
+        f"One bit flipped, at offset 133 of these bytes: <code>{now}</code>"
+        in (empty.home / "out/lesson.html").read_text()
+    )
 
 
 def test_the_command_at_the_end_is_one_for_a_shell(empty: Shell) -> None:
@@ -162,6 +171,22 @@ def test_enough_in_the_middle(empty: Shell, key: str, code: int) -> None:
     assert "error" not in terminal.screen.lower().partition("written into")[2]
     assert "Written into securedelivery-demo:" in terminal.screen  # what was made is there, and is told
     assert {path.name for path in (empty.home / "securedelivery-demo").iterdir()} == FILES
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGHUP, -1)])
+def test_a_signal_amid_the_play_leaves_nothing(empty: Shell, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    stages = tmp_path / "stages"
+    stages.mkdir()
+    empty.environment["TMPDIR"] = str(stages)
+    process = empty.start("demo")
+    deadline = time.monotonic() + 60
+    while not any(stages.glob("securedelivery-demo-*/ca.crt")):  # the stage is being built
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == ("", "", code)
+    assert list(stages.iterdir()) == list((empty.home / "securedelivery-demo").iterdir()) == []
 
 
 def test_a_reader_who_goes_away_is_no_error(empty: Shell, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from certificate_authority import CertificateAuthority
 from cli.conftest import Shell, Shop, fails, said
+from cryptography.hazmat.primitives.serialization import Encoding
 
 Customer = Callable[[str], Shell]
 
@@ -31,6 +33,7 @@ def test_from_nothing_to_an_order(shell: Shell, shop: Shop) -> None:
             "Certificate      -\n"
             "Key              -\n"
             "Revocation list  -\n"
+            "CA of TLS        -\n"
         ),
         "There is no profile yet (HOME/.config/securedelivery/profile.toml)\n",
         0,
@@ -310,6 +313,7 @@ def test_profile(shell: Shell, shop: Shop) -> None:
         "certificate": str(link),
         "key": str(shell.home / "mine.key"),
         "crl": None,
+        "tls_ca": None,
     }
     done = shell("profile", "show", "--server", "a:1", SECUREDELIVERY_CA="/b")
     assert "Server           a:1" in done.stdout
@@ -318,6 +322,51 @@ def test_profile(shell: Shell, shop: Shop) -> None:
     assert shell("account", "create").code == 0
     assert shell("profile", "set", "--certificate", "").code == 0
     assert "certificate" not in Path(shell.home, ".config/securedelivery/profile.toml").read_text()
+
+
+def test_whom_to_trust_in_tls_alone(shell: Shell, shop: Shop) -> None:
+    """Without a proxy: the server shows a certificate of the shop's CA outside as well as inside."""
+    ca, stranger = shop.folder / "ca.crt", shell.home / "stranger.crt"
+    stranger.write_bytes(CertificateAuthority("another CA").certificate.public_bytes(Encoding.PEM))
+    file = shell.home / ".config/securedelivery/profile.toml"
+    assert said(shell("profile", "set", "--tls-ca", "nowhere.crt")) == fails(
+        f"--tls-ca: there is no file {shell.home}/nowhere.crt", "name one that is there", 2
+    )
+    assert not file.exists()
+    certificate = str(shop.certificate("tess"))
+    done = shell("profile", "set", "--server", shop.required, "--ca", str(ca), "--cert", certificate)
+    assert done.code == 0
+    assert shell("info").code == 0
+
+    done = shell("profile", "set", "--tls-ca", "stranger.crt")
+    assert (done.stdout.splitlines()[-1].split(), done.code) == (["CA", "of", "TLS", str(stranger), "profile"], 0)
+    assert json.loads(shell("profile", "show", "--json").stdout)["tls_ca"] == str(stranger)
+    refused = (
+        "the certificate of SERVER is not from the CA that is trusted here",
+        (
+            "get the CA of the proxy that ends TLS from the operator, then: securedelivery profile set --tls-ca FILE "
+            '("" without a proxy). Do not go on with another certificate'
+        ),
+        3,
+    )
+    assert said(shell("info"), server=shop.required) == fails(*refused)
+    assert shell("info", "--tls-ca", str(ca)).code == 0
+    assert shell("--tls-ca", str(ca), "info").code == 0
+    assert shell("info", SECUREDELIVERY_TLS_CA=str(ca)).code == 0
+    assert shell("info", "--tls-ca", "").code == 0
+    assert said(shell("info", "--tls-ca", "stranger.crt", SECUREDELIVERY_TLS_CA=str(ca)), server=shop.required) == (
+        fails(*refused)
+    )
+    done = shell("profile", "show", "--tls-ca", "flag.crt", SECUREDELIVERY_TLS_CA="/environment.crt")
+    assert re.search(rf"^CA of TLS +{shell.home}/flag.crt +flag$", done.stdout, re.MULTILINE)
+    done = shell("profile", "show", SECUREDELIVERY_TLS_CA="/environment.crt")
+    assert re.search(r"^CA of TLS +/environment.crt +SECUREDELIVERY_TLS_CA$", done.stdout, re.MULTILINE)
+    assert said(shell("info", "--tls-ca", "nowhere.crt")) == fails(
+        f"{shell.home}/nowhere.crt: there is no such file", "run ./gen_certs.sh, or name the right file", 3
+    )
+    assert shell("profile", "set", "--tls-ca", "").code == 0
+    assert "tls_ca" not in file.read_text()
+    assert shell("info").code == 0
 
 
 # JSON, and the rest

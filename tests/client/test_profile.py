@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from securedelivery.client import Profile
-from securedelivery.client.profile import StoredProfile, default_file, split_server
+from securedelivery.client.profile import Found, StoredProfile, default_file, split_server
 from securedelivery.errors import ConfigurationError
 
 
@@ -42,7 +42,7 @@ def test_what_is_no_address(text: str) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("SERVER", "CA", "CERT", "KEY", "CRL"):
+    for name in ("SERVER", "CA", "CERT", "KEY", "CRL", "TLS_CA"):
         monkeypatch.delenv(f"SECUREDELIVERY_{name}", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
@@ -74,7 +74,7 @@ def test_precedence(home: Path) -> None:
     sources = {name: found.source for name, found in Profile.search(environment=environment).items()}
     assert sources == {
         "server": "SECUREDELIVERY_SERVER", "ca": "SECUREDELIVERY_CA",
-        "certificate": "file", "key": "file", "crl": "file",
+        "certificate": "file", "key": "file", "crl": "file", "tls_ca": None,
     }  # fmt: skip
 
 
@@ -103,6 +103,41 @@ def test_relative_paths_and_home(home: Path) -> None:
     assert profile.ca == default_file().parent / "ca.crt"  # a file's begin where the file is
     assert profile.crl == home / "crl.pem"
     assert (profile.certificate, profile.key) == (home / "alice.crt", home / "alice.key")
+
+
+def test_whom_to_trust_in_tls_alone(home: Path) -> None:
+    """From flag, environment and file, in this order; "" ends the search; nowhere said, it is not the ca."""
+    variable = "SECUREDELIVERY_TLS_CA"
+    StoredProfile(ca="/ca").write(default_file())
+    assert Profile.load(environment={}).tls_ca is None
+    assert Profile.search(environment={})["tls_ca"] == Found(None, None)
+
+    StoredProfile(ca="/ca", tls_ca="public.crt").write(default_file())
+    beside = default_file().parent / "public.crt"  # a file's begin where the file is
+    assert Profile.search(environment={})["tls_ca"] == Found(str(beside), "file")
+    assert Profile.load(environment={}) == Profile(ca=Path("/ca"), tls_ca=beside)
+    environment = {variable: "~/environment.crt"}
+    assert Profile.search(environment=environment)["tls_ca"] == Found(str(home / "environment.crt"), variable)
+    flags = {"tls_ca": "flag.crt"}
+    assert Profile.search(flags=flags, environment=environment)["tls_ca"] == Found(str(home / "flag.crt"), "flag")
+    assert Profile.load(flags=flags, environment=environment).tls_ca == home / "flag.crt"
+
+    assert Profile.search(environment={variable: ""})["tls_ca"] == Found(None, variable)
+    assert Profile.search(flags={"tls_ca": ""}, environment=environment)["tls_ca"] == Found(None, "flag")
+    StoredProfile(ca="/ca", tls_ca="").write(default_file())
+    assert Profile.search(environment={})["tls_ca"] == Found(None, "file")
+    assert Profile.load(environment={}).tls_ca is None
+
+
+def test_whom_to_trust_in_tls_is_written_and_read_and_never_found_by_itself(home: Path) -> None:
+    folder = default_file().parent
+    folder.mkdir(parents=True)
+    for name in ("tls_ca", "tls_ca.crt", "tls-ca.crt", "ca.crt"):
+        (folder / name).touch()
+    assert Profile.load(environment={}) == Profile(ca=folder / "ca.crt")
+    StoredProfile(tls_ca="/public ü.crt").write(default_file())
+    assert default_file().read_text() == 'tls_ca = "/public ü.crt"\n'
+    assert StoredProfile.read(default_file()) == StoredProfile(tls_ca="/public ü.crt")
 
 
 def test_files_beside_the_profile_are_found(home: Path) -> None:

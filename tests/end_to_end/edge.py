@@ -103,10 +103,17 @@ def _hang_up(one: socket.socket) -> None:
 
 
 class Edge:
-    """A running HAProxy in front of the server. address: for clients."""
+    """A running HAProxy in front of the server. address: for clients. outward: whose certificate it shows to them."""
 
-    def __init__(self, folder: Path, authority: CertificateAuthority, server: ServerProcess) -> None:
-        _bundle(folder / "edge.pem", authority.server())
+    def __init__(
+        self,
+        folder: Path,
+        authority: CertificateAuthority,
+        server: ServerProcess,
+        *,
+        outward: CertificateAuthority | None = None,
+    ) -> None:
+        _bundle(folder / "edge.pem", (outward or authority).server())
         _bundle(folder / "proxy.pem", authority.proxy("edge"))
         (folder / "ca.pem").write_bytes(authority.certificate.public_bytes(Encoding.PEM))
         self._edge = socket.create_server(("127.0.0.1", 0))

@@ -3,14 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from certificate_authority import CertificateAuthority
-from end_to_end.customers import RingOf, StartServer
+from cryptography.hazmat.primitives.serialization import Encoding
+from end_to_end.customers import ProfileOf, RingOf, StartServer
 from end_to_end.edge import Edge, memory_holds
 from end_to_end.requirements import require
 from end_to_end.server_process import ServerProcess
 from wire_client import ConnectionEnded, WireClient
 
+from securedelivery.client import Client
+from securedelivery.errors import ConnectionFailure
 from securedelivery.protocol.frames import HEADER, HEADER_LENGTH, FrameKind
 
 PROXY = "spiffe://shop.test/proxy/edge"
@@ -130,6 +134,33 @@ def test_a_trusted_proxy_lends_its_identity_to_nobody(edge: Edge, ring: RingOf) 
     with pytest.raises(ConnectionEnded) as ended:
         WireClient.connect(edge.address, ring(None))
     assert ended.value.reason == "certificate_required"
+
+
+def test_a_proxy_of_another_authority_is_trusted_in_tls_alone(
+    tmp_path: Path, authority: CertificateAuthority, behind: ServerProcess, profile_of: ProfileOf
+) -> None:
+    public = CertificateAuthority("public CA")
+    file = tmp_path / "public-ca.crt"
+    file.write_bytes(public.certificate.public_bytes(Encoding.PEM))
+    with Edge(tmp_path, authority, behind, outward=public) as edge:
+        without = profile_of(edge.address, "alice")
+        profile = msgspec.structs.replace(without, tls_ca=file)
+        with Client(profile) as client:
+            assert client.welcome.identity == "spiffe://shop.test/account/alice"
+            client.create_account("alice", address=SECRETS["address"])
+            assert client.place_order([(SECRETS["sku"], 1)]).address == SECRETS["address"]
+        edge.recorder.settle()
+        assert SECRETS["address"].encode() not in edge.recorder.to_server + edge.recorder.to_client
+        passed = len(edge.recorder.to_server)
+        with pytest.raises(ConnectionFailure, match="not from the CA that is trusted here") as caught:
+            Client(without).connect()
+        assert "--tls-ca" in caught.value.hint
+        edge.recorder.settle()
+        assert len(edge.recorder.to_server) == passed
+    with Client(profile_of(behind.address, "alice")) as direct:
+        assert direct.login_certificate().username == "alice"
+        with pytest.raises(ConnectionFailure, match="not from the CA that is trusted here"):
+            Client(msgspec.structs.replace(profile_of(behind.address, "alice"), tls_ca=file)).connect()
 
 
 def test_customers_behind_a_proxy_are_not_counted_as_one_address(

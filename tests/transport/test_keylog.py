@@ -10,7 +10,10 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,7 @@ from transport.stage import Log, Stage
 
 from securedelivery.errors import ConfigurationError
 from securedelivery.transport.channel import Channel
-from securedelivery.transport.keylog import KeyLogs
+from securedelivery.transport.keylog import KeyLogs, _Pipe
 from securedelivery.transport.tls import ServerFiles, ServerSecurity
 
 TLS_LABELS = {
@@ -383,6 +386,28 @@ def test_several_processes_and_threads_write_whole_lines(
     assert len(pairs) == handshakes * 2
     for first, second in zip(pairs[::2], pairs[1::2], strict=True):  # a connection's lines stand together
         assert first.replace("C2S", "S2C") == second
+
+
+def test_steps_of_handshakes_take_turns() -> None:
+    """On as many threads as there are: what OpenSSL writes in one is taken out before the next one begins."""
+    threads, rounds = 6, 300
+    taken: list[bytes] = []
+    pipe = _Pipe(taken.append)
+    said = [[b"%d %d %s\n" % (thread, line, b"x" * 150) for line in range(5)] for thread in range(threads)]
+    together = threading.Barrier(threads)
+
+    def work(thread: int) -> None:
+        with Path(pipe._path).open("wb", buffering=0) as openssl:
+            os.set_blocking(openssl.fileno(), False)  # where it is full, this is an error and nothing hangs
+            together.wait(30)
+            for _ in range(rounds):
+                with pipe.step():
+                    for line in said[thread]:
+                        assert openssl.write(line) == len(line)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+    assert Counter(taken) == {b"".join(one): rounds for one in said}
 
 
 # In the server

@@ -24,6 +24,7 @@ from securedelivery.protocol.noise import CipherState
 from securedelivery.service.passwords import Passwords
 from securedelivery.wireshark import acts, attacks
 from securedelivery.wireshark.acts import Performance, play
+from securedelivery.wireshark.opened import open_play
 from securedelivery.wireshark.play import Play
 from securedelivery.wireshark.stage import ADDRESSES, Stage
 
@@ -214,7 +215,7 @@ def test_a_quantum_computer_reads_the_classical_frame_alone(played: Play) -> Non
     order = msgspec.json.decode(found.classical_plaintext)
     assert (order["method"], order["params"]["lines"]) == ("order.place", [{"sku": acts.SKU, "quantity": 1}])
     assert found.classical_plaintext not in found.classical_frame
-    assert found.tls_group in ("x25519", "X25519MLKEM768")
+    assert found.tls_group == "x25519", "whatever the other acts agree on"
 
 
 def test_acts_1_to_3_are_a_whole_errand(played: Play) -> None:
@@ -285,11 +286,33 @@ def test_those_who_pose_as_others_get_nothing(performance: Performance, monkeypa
     acts.borrowed(performance)
     acts.another_login(performance)
     assert _orders(performance) == []
+    recording = performance.stage.recording
+    (leg,) = (one for one in performance.legs if one.client == "bob")
+    (opened,) = (
+        one
+        for one in open_play(recording.packets, performance.stage.tls_keys(), performance.stage.frame_keys())
+        if one.number == leg.number
+    )
+    (asked,) = (one.content for one in opened.frames if one.message and one.message.what == "request")
+    request = msgspec.json.decode(asked)
+    assert (request["method"], request["params"]["username"]) == ("account.login", "alice")
 
 
 def test_the_harvested_order_was_a_real_one(performance: Performance) -> None:
     acts.harvested(performance)
     assert len(_orders(performance)) == 1
+
+
+def test_a_policy_that_forbids_x25519_is_told(performance: Performance) -> None:
+    """Everybody else agrees on what it allows; the client of act 8 has nothing else to offer."""
+    performance.stage.running._watcher._security.context.set_ecdh_curve("prime256v1")
+    with Client(performance.stage.profile("alice", performance.stage.port)) as alice:
+        alice.login_certificate()
+    with pytest.raises(ConfigurationError, match="X25519, which act 8 needs") as caught:
+        acts.harvested(performance)
+    assert caught.value.key == "OPENSSL_CONF"
+    assert "Groups in openssl.cnf" in caught.value.hint
+    assert performance.harvest is None
 
 
 def test_the_order_of_the_first_acts(performance: Performance) -> None:

@@ -4,22 +4,31 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from wireshark.told import opened, performed
 
 from securedelivery.api import messages as m
 from securedelivery.client.calls import Client
 from securedelivery.client.deadline import Deadline
-from securedelivery.errors import ConnectionFailure, PeerClosed
+from securedelivery.errors import ConnectionFailure, PeerClosed, RemoteProtocolError
+from securedelivery.protocol.authentication import Auth, Credentials, Transcript, encode_auth
+from securedelivery.protocol.certificates import der
 from securedelivery.protocol.frames import HEADER, HEADER_LENGTH, FrameKind
-from securedelivery.transport.tls import client_context
+from securedelivery.protocol.noise import TAG_LENGTH
+from securedelivery.transport.tls import client_context, load_credentials
 from securedelivery.wireshark import gateway as module
 from securedelivery.wireshark.gateway import Gateway, Hook, NoiseGateway
+from securedelivery.wireshark.opened import OpenedLeg
 from securedelivery.wireshark.raw_client import RawClient
 from securedelivery.wireshark.stage import Stage
+from securedelivery.wireshark.tls13 import HandshakeMessages
 
-CONTENT_TYPE_DATA = 23
+CONTENT_TYPE_HANDSHAKE, CONTENT_TYPE_DATA = 22, 23
+CERTIFICATE = 11  # RFC 8446, section 4.4.2
 RST = 0x04
 
 
@@ -267,3 +276,110 @@ def test_a_gateway_in_the_middle_of_noise_reads_what_a_credulous_client_says(sta
     assert to_gateway == core._sending.key
     assert to_client == core._receiving.key
     assert "the signature over the handshake does not verify" in stage.log.take(1)[0]
+
+
+# Its TLS certificate is of another authority than the shop's
+
+
+class Signing(NoiseGateway):
+    """It signs AUTH itself, over its own handshake with the client: all that a NoiseGateway needs to be the shop."""
+
+    def __init__(self, log: Callable[[bytes, bytes, bytes], None], credentials: Credentials) -> None:
+        super().__init__(log)
+        self._credentials = credentials
+
+    def _again(self, kind: int, from_client: bool, frame: bytes) -> bytes:
+        again = super()._again(kind, from_client, frame)
+        if from_client or kind != FrameKind.AUTH:
+            return again
+        sending = self._ciphers[False][1]
+        sending.n -= 1  # as if that one had never been
+        own = self._credentials
+        signature = own.sign(Transcript(self._hash).add_server_chain(own.chain))
+        plaintext = encode_auth(Auth(own.chain, own.certificates, own.scheme, signature))
+        header = HEADER.pack(kind, 0, len(plaintext) + TAG_LENGTH)
+        return header + sending.encrypt_with_ad(header, plaintext)
+
+    def _finish(self) -> None:
+        self._hash = self._responder.finish().h
+        super()._finish()
+
+
+def _signing(stage: Stage, credentials: Credentials) -> Signing:
+    return Signing(stage.key_logs.frame_keys, credentials)
+
+
+def test_auth_signed_with_the_key_of_its_tls_is_refused(stage: Stage) -> None:
+    with stage.gateway("sam", middle := _signing(stage, stage._gateway.credentials)) as gateway:
+        client, _ = stage.raw_client("sam", gateway.port)
+        with client, pytest.raises(RemoteProtocolError, match="the certificate is not trusted") as caught:
+            client.greet()
+    assert caught.value.reason == "certificate_untrusted"
+    assert middle.read == []
+    stage.log.take(1)
+
+
+def test_a_real_client_refuses_it_too(stage: Stage) -> None:
+    with (
+        stage.gateway("sam", middle := _signing(stage, stage._gateway.credentials)) as gateway,
+        pytest.raises(ConnectionFailure, match=r"cannot be trusted \(the certificate is not trusted") as caught,
+    ):
+        stage.connect("sam", gateway.port)
+    assert not isinstance(caught.value, PeerClosed)
+    assert middle.read == []
+    assert "the client sent CLOSE certificate_untrusted" in stage.log.take(1)[0]
+
+
+def test_auth_signed_with_the_shops_key_would_be_accepted(stage: Stage) -> None:
+    """So it is the authority that stops the gateway, and not a mistake of its own."""
+    pair = load_credentials(stage.folder / "server.crt", stage.folder / "server.key")
+    with stage.gateway("sam", middle := _signing(stage, pair)) as gateway:
+        client, _ = stage.raw_client("sam", gateway.port)
+        with client:
+            client.greet()
+            client.authenticate()
+            client.request("system.ping", m.Nothing())
+            assert client.wait_closed().reason == "protocol_error"  # the shop's, which sees its own handshake
+    assert middle.read == [b'{"jsonrpc":"2.0","id":1,"method":"system.ping","params":{}}']
+    assert "the signature over the handshake does not verify" in stage.log.take(1)[0]
+
+
+def test_in_tls_it_shows_a_certificate_that_no_auth_has() -> None:
+    """In every recorded connection with it; the shop itself shows the same one outside and inside."""
+    legs = opened()
+    outer = {number: _shown_in_tls(leg) for number, leg in enumerate(legs)}
+    servers = {leg.number: leg.server for leg in performed().legs}
+    gateways = {outer[number] for number, server in servers.items() if server == "gateway"}
+    shops = {outer[number] for number, server in servers.items() if server == "shop"}
+    (of_gateway,), (of_shop,) = gateways, shops
+    assert len([server for server in servers.values() if server == "gateway"]) >= 6
+    inner = {
+        der(frame.auth.certificates[0])
+        for leg in legs
+        for frame in leg.frames
+        if frame.auth is not None and not frame.from_client
+    }
+    assert inner == {of_shop}
+    certificate, shop = (x509.load_der_x509_certificate(one) for one in (of_gateway, of_shop))
+    assert certificate.issuer == x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway CA")])
+    assert certificate.issuer != shop.issuer
+    assert certificate.public_key() != shop.public_key()
+    identifiers = {
+        one.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+        for one in (certificate, shop)
+    }
+    assert len(identifiers) == 2
+
+
+def _shown_in_tls(leg: OpenedLeg) -> bytes:
+    """The server's leaf (DER) in its Certificate message."""
+    messages = HandshakeMessages()
+    for record in leg.records:
+        if not record.from_client and record.inner_type == CONTENT_TYPE_HANDSHAKE and record.content:
+            for kind, body in messages.add(record.content):
+                if kind == CERTIFICATE:
+                    context, start = body[0], 4 + body[0]
+                    assert context == 0
+                    length = int.from_bytes(body[start : start + 3])
+                    return body[start + 3 : start + 3 + length]
+    raise AssertionError(f"no certificate on leg {leg.number}")

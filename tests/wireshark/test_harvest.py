@@ -76,6 +76,17 @@ def test_a_frame_that_opens_without_the_kem_is_told() -> None:
         recorded.harvest()
 
 
+def test_a_last_tag_that_fits_without_the_kem_is_told() -> None:
+    """The handshake's own, and that alone: the frame behind it stays closed."""
+    recorded = Recorded()
+    first, second = recorded.messages
+    symmetric, rest = module._after_ee(NN_HFS, recorded.private_key, first, second)
+    symmetric.decrypt_and_hash(rest[:-TAG_LENGTH])
+    recorded.messages = (first, second[:-TAG_LENGTH] + symmetric.encrypt_and_hash(b""))
+    with pytest.raises(LocalProtocolError, match="without its ML-KEM key"):
+        recorded.harvest()
+
+
 def _hello(*extensions: tuple[int, bytes], session_id: bytes = bytes(32)) -> bytes:
     parts = b"".join(kind.to_bytes(2) + len(body).to_bytes(2) + body for kind, body in extensions)
     body = (

@@ -15,7 +15,7 @@ from wireshark.told import exhibits, parts, story
 
 from securedelivery.wireshark.lesson import page
 from securedelivery.wireshark.story import LAYERS, Act, Exhibit, Layer, Part, Question, Said, Scene, Story, Strip, Table
-from securedelivery.wireshark.story.hexadecimal import runs
+from securedelivery.wireshark.story.hexadecimal import packets, runs
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=\"alert('2')\">&amp;{{ 7 * 7 }}"
@@ -142,6 +142,15 @@ def test_everything_is_told(read: Reader) -> None:
     for one in exhibits():
         for said in one.verdicts:
             assert " ".join(said.words.split()) in text
+
+
+def test_only_what_is_in_packets_is_said_to_be_in_the_files(read: Reader) -> None:
+    shown = exhibits()
+    computed = [packets(one.packets) for one in shown if one.computed]
+    assert len(computed) == 2
+    assert read.text.count(" in all three files") == len(shown) - len(computed)
+    for where in computed:
+        assert f"Computed, in none of the files; belongs to {where} " in read.text
 
 
 def hostile() -> Story:

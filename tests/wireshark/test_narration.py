@@ -125,14 +125,14 @@ def test_flipped_bits_are_told_to_the_byte() -> None:
         value, before, after = re.search(r"value 0x(..) .*: 0x(..) became 0x(..)", text).groups()  # type: ignore[union-attr]
         assert int(value, 16) == 0x80 >> bit == int(before, 16) ^ int(after, 16)
         assert (tampering.before[place], tampering.after[place]) == (int(before, 16), int(after, 16))
-        byte, shown = re.search(r"byte (\d+) \(0x(....)\) of this packet", text).groups()  # type: ignore[union-attr]
+        byte, shown = re.search(r"offset (\d+) \(0x(....)\) of this packet", text).groups()  # type: ignore[union-attr]
         assert int(byte) == int(shown, 16)
         if "inside TLS" in text:
             frame = next(one for leg in opened() for one in leg.frames if one.raw == tampering.after)
             wire = opened()[tampering.leg].wire(frame)
             places = [index for piece in wire for index in range(piece.start, piece.start + piece.length)]
             assert places[place] == int(byte)
-            assert f"in byte {place} of the frame" in text
+            assert f"at offset {place - 4} of the frame's body" in text
         else:
             assert data[int(byte)] == int(after, 16)
 
@@ -293,7 +293,7 @@ def test_attacks_whose_bytes_were_not_recorded(studio: Studio) -> None:
         verdicts=(Verdict(1, 0, "alice", "it ended"),),
     ).comments
     assert "ATTACK: An answer is held back." in said[last]
-    assert "ATTACK: A bit of something else. The bit of value 0x02 was flipped in byte 1: 0x01 became 0x03" in said[4]
+    assert "ATTACK: A bit of something else. The bit of value 0x02 was flipped at offset 1: 0x01 became 0x03" in said[4]
     assert "ATTACK: gateway reads this message in clear, all 14 bytes" in said[last]
     assert "alice, in its own words: it ended" in said[last]
 

@@ -19,6 +19,7 @@ from securedelivery.protocol.frames import FrameKind, pad
 from securedelivery.wireshark import files
 from securedelivery.wireshark.capture import Capture, Recorded
 from securedelivery.wireshark.opened import OpenedLeg, Record, Status, open_play
+from securedelivery.wireshark.plugin import plugin
 from securedelivery.wireshark.relay import Relay
 from securedelivery.wireshark.tcp import Endpoint
 
@@ -348,6 +349,50 @@ def test_a_frame_that_does_not_fit_is_told_why(studio: Studio, line: Line, what:
     assert (rejected.counter, rejected.fits, rejected.plaintext) == (3, fits, None)
     assert (behind.counter, behind.fits) == (None, None)
     assert statuses(leg, from_client=False)[-1] is Status.OPENED
+
+
+@pytest.mark.parametrize(
+    ("sent", "wrong", "fits"),
+    [
+        (REKEY + 76, 6, 6),  # of the generation before
+        (REKEY + 76, REKEY + 5, REKEY + 5),
+        (2 * REKEY + 9, 6, 6),
+        (REKEY - 3, REKEY + 2, REKEY + 2),  # of the next one
+        (REKEY - 3, 2 * REKEY + 2, 2 * REKEY + 2),
+        (REKEY - 3, None, None),
+    ],
+)
+def test_a_frame_out_of_its_place_is_found_over_a_rekey(
+    studio: Studio, line: Line, sent: int, wrong: int | None, fits: int | None
+) -> None:
+    """And called the same by the dissector. wrong: the frame that comes where `sent` is due; None: an altered one."""
+    line.greet()
+    frames = [b"", *(line.ask(number) for number in range(1, 2 * REKEY + 20))]  # behind AUTH
+    line.send(True, b"".join(frames[:sent]))
+    line.send(True, frames[sent][:-1] + bytes([frames[sent][-1] ^ 1]) if wrong is None else frames[wrong])
+    last = opened_leg(studio, line.frame_keys).frames[-1]
+    assert (last.status, last.counter, last.fits) == (Status.REJECTED, sent, fits)
+    script = studio.folder / "securedelivery.lua"
+    script.write_text(plugin(), encoding="utf-8")
+    capture = studio.write(comments={1: [line.frame_keys]})
+    shown = tshark(capture, "-X", "lua_script:{}", script, "-T", "fields", "-e", "securedelivery.diagnosis").rows
+    words = "altered: " if fits is None else f"a replay: frame {fits} " if fits < sent else f"too early: frame {fits},"
+    assert shown[-1][0].startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("sent", "wrong", "fits"), [(4_100, 4, 4), (4_100, 3, None), (2, 2_050, 2_050), (2, 2_051, None)]
+)
+def test_how_far_a_frames_place_is_looked_for(
+    studio: Studio, line: Line, sent: int, wrong: int, fits: int | None
+) -> None:
+    """4,096 back and 2,048 ahead; what is farther away is called altered, as the dissector does."""
+    line.greet()
+    frames = [b"", *(line.ask(number) for number in range(1, 4_101))]
+    line.send(True, b"".join(frames[:sent]))
+    line.send(True, frames[wrong])
+    last = opened_leg(studio, line.frame_keys).frames[-1]
+    assert (last.status, last.counter, last.fits) == (Status.REJECTED, sent, fits)
 
 
 def test_a_kind_that_nobody_knows_is_shown_as_it_is(studio: Studio, line: Line) -> None:

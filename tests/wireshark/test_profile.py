@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from wireshark.told import opened, performed
+from wireshark.told import opened, performed, story
 from wireshark.traffic import Studio
 from wireshark.tshark import Result, run, tshark
 
@@ -123,9 +123,8 @@ def test_each_button_shows_one_act_and_together_all(folder: Path, capture: Path)
     buttons = (folder / "dfilter_buttons").read_text().splitlines()
     shown: dict[int, set[int]] = {}
     for act, button in enumerate(buttons, 1):
-        enabled, name, expression, _ = re.findall('"([^"]*)"', button)
-        assert enabled == "TRUE"
-        assert name.startswith(f"{act} ")
+        enabled, name, expression, title = re.findall('"([^"]*)"', button)
+        assert (enabled, name, title) == ("TRUE", f"Act {act}", story().acts[act - 1].title)
         result = tshark(capture, "-Y", expression, "-T", "fields", "-e", "frame.number", "-e", "exported_pdu.orig_fno")
         assert result.stderr == ""
         shown[act] = {int(number) for number, _ in result.rows}

@@ -45,7 +45,7 @@ def test_waiting_for_a_refusal_has_an_end(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.01)
     log = Log()
     _log(log, "info", "= closed", reason="bye")
-    with pytest.raises(TimeoutError, match="= closed"):
+    with pytest.raises(TimeoutError, match="has not refused"):
         log.take(1)
 
 
@@ -83,6 +83,17 @@ def test_a_port_that_was_used_before_is_not_used_again(stage: Stage) -> None:
     assert taken == [(Endpoint(ADDRESSES["alice"], port), shop) for port in (65_535, 1, 2, 3)]
     assert stage._ends("bob", "shop", 65_535)[0].port == 65_535
     assert stage._ends("alice", "gateway", 65_535)[0].port == 65_535
+
+
+def test_private_keys_and_key_logs_are_the_owners_alone(stage: Stage) -> None:
+    """Each by its own mode, whatever those of the folders around it are."""
+    folders = {one for one in stage.folder.rglob("*") if one.is_dir()}
+    secret = [*stage.folder.rglob("*.key"), stage.folder / "tls-keys.log", stage.folder / "frame-keys.log"]
+    assert {one.name for one in secret} >= {"server.key", "alice.key", "gateway.key", "revoked.key"}
+    assert {one.name for one in folders} >= {"gateway-ca"}
+    modes = {f"{one.relative_to(stage.folder)}": one.stat().st_mode & 0o777 for one in secret}
+    assert modes == dict.fromkeys(modes, 0o600)
+    assert {one.stat().st_mode & 0o777 for one in {stage.folder, *folders}} == {0o700}
 
 
 def test_everything_is_taken_down_where_the_shop_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:

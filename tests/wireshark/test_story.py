@@ -91,6 +91,36 @@ def test_exhibits_name_packets_of_their_connection() -> None:
         )
 
 
+def test_what_was_computed_is_said_to_be_and_is_in_no_packet() -> None:
+    sent = [record.raw + (record.content or b"") for leg in opened() for record in leg.records]
+    sent += [frame.plaintext or b"" for leg in opened() for frame in leg.frames]
+    computed = [one for one in exhibits() if one.computed]
+    assert [one.title for one in computed] == [
+        "One envelope more, and no further",
+        "For comparison: the same order under X25519 alone",
+    ]
+    for one in exhibits():
+        first = max(one.strips[0].parts, key=lambda part: len(part.data)).data
+        found = one.strips[0].wire or any(first in source for source in sent)
+        assert found is not one.computed, one.title
+
+
+def test_a_frames_tag_says_who_sealed_it() -> None:
+    said = {
+        (one.sender, one.receiver, one.strips[-1].parts[-1].reads)
+        for act in (6, 7)
+        for one in exhibits(act)
+        if one.strips[-1].parts[-1].what == "frame tag" and not one.strips[-1].parts[-1].sealed
+    }
+    assert said == {
+        ("gateway", "alice", "right: it is as the gateway sealed it"),
+        ("gateway", "shop", "right: it is as the gateway sealed it"),
+        ("mallory", "shop", "right: it is as Mallory sealed it"),
+        ("bob", "shop", "right: nobody changed the frame"),
+        ("shop", "bob", "right: nobody changed the frame"),
+    }
+
+
 def test_every_verdict_is_shown_once_and_in_its_own_words() -> None:
     said = [(one.who, one.words) for shown in exhibits() for one in shown.verdicts]
     assert sorted(said) == sorted((one.who, one.said) for one in performed().verdicts)
@@ -185,12 +215,12 @@ def test_the_flipped_bit_is_marked_and_was_the_quantity() -> None:
         assert bytes(before) in tampering.before
         assert part.data in tampering.after
         told = flip(part)
-        assert told.place == place + 1
+        assert told.place == place
         assert told.now == f"{part.data[place]:02x} = {part.data[place]:08b}"
         assert told.before == f"{before[place]:02x} = {before[place]:08b}"
         assert [run.hex for run in runs(part, 48) if run.flipped] == [f"{part.data[place]:02x}"]
         assert shown.verdicts
-    assert 'would have turned “"quantity":1” into “"quantity":9”' in words(4)
+    assert 'would have turned "quantity":1 into "quantity":9 in' in words(4)
     alert = exhibit(4, "The shop's TLS answers").strips[1].parts[0]
     assert (alert.data, alert.reads) == (b"\x02\x14", "level 2 (fatal), alert 20 (bad_record_mac)")
     farewell = exhibit(4, "The shop's farewell").strips[0]
@@ -276,15 +306,17 @@ def test_the_comparison_is_read_and_the_order_is_not() -> None:
     assert "in none of the files" in compared.note
 
 
-def test_the_key_agreement_of_tls_is_told_as_it_is() -> None:
-    told, plain = (
-        "".join(texts(tell(performed(), [msgspec.structs.replace(leg, tls_group=group) for leg in opened()]).acts[7]))
-        for group in ("X25519MLKEM768", "x25519")
-    )
-    assert "agreed on X25519MLKEM768, which is hybrid already" in told
-    assert "nothing of TLS here" in told
-    assert "agreed on its keys with x25519 alone" in plain
-    assert "that computer opens it and reads the certificates" in plain
+@pytest.mark.parametrize("group", ["X25519MLKEM768", "x25519", "secp256r1"])
+def test_the_key_agreement_of_tls_is_told_as_it_is(group: str) -> None:
+    """Whatever OpenSSL agrees on by itself, the client of act 8 has offered it X25519 alone."""
+    harvested = performed().harvest.leg
+    legs = [leg if leg.number == harvested else msgspec.structs.replace(leg, tls_group=group) for leg in opened()]
+    first, *_, last = ("".join(texts(act)) for act in tell(performed(), legs).acts)
+    assert f"come from the key agreement {group}," in first
+    assert "offers TLS x25519 alone" in last
+    assert f"is seen in act 1: {group}." in last
+    assert "Its key agreement: x25519." in last
+    assert "TLS agreed on x25519: the quantum computer opens it" in last
 
 
 # Cutting

@@ -102,10 +102,15 @@ def frame_closed(frame: Frame, title: str = "TLS opened", bit: int | None = None
     return Strip(title, tuple(parts if bit is None else _marked(parts, bit)), wire=False)
 
 
-def frame_opened(frame: Frame, *, in_lines: bool) -> Strip:
-    """What is seen with all keys. frame: one that was opened. in_lines: whether JSON is broken into lines."""
+def frame_opened(frame: Frame, *, in_lines: bool, sealer: str = "") -> Strip:
+    """What is seen with all keys.
+
+    frame: one that was opened. in_lines: whether JSON is broken into lines. sealer: who sealed it, where that is not
+    the one whose words are in it.
+    """
     assert frame.plaintext is not None
-    tag = Part(Layer.FRAME, _FRAME_TAG, frame.tag, reads="right: nobody changed the frame")
+    right = f"right: it is as {sealer} sealed it" if sealer else "right: nobody changed the frame"
+    tag = Part(Layer.FRAME, _FRAME_TAG, frame.tag, reads=right)
     parts = (_header(frame), *_plaintext_parts(frame, in_lines=in_lines), tag)
     return Strip("Frame opened", parts, wire=False)
 

@@ -112,8 +112,13 @@ class Evidence:
         """strips: what is shown behind the packet."""
         return self.exhibit(title, leg, record.packets, self.wire(leg, [record]), *strips, **more)
 
-    def exhibit_frame(self, title: str, leg: Leg, frame: Frame, views: str, **more: Any) -> Exhibit:
-        """views: words with blanks between: "wire", "closed" (only TLS opened), "opened", "lines" (JSON in lines)."""
+    def exhibit_frame(
+        self, title: str, leg: Leg, frame: Frame, views: str, *, sealer: str = "", **more: Any
+    ) -> Exhibit:
+        """views: words with blanks between: "wire", "closed" (only TLS opened), "opened", "lines" (JSON in lines).
+
+        sealer: of cuts.frame_opened.
+        """
         strips = []
         for view in views.split():
             match view:
@@ -122,7 +127,7 @@ class Evidence:
                 case "closed":
                     strips.append(frame_closed(frame))
                 case _:
-                    strips.append(frame_opened(frame, in_lines=view == "lines"))
+                    strips.append(frame_opened(frame, in_lines=view == "lines", sealer=sealer))
         return self.exhibit(title, leg, self.carriers(leg, frame), *strips, **more)
 
 

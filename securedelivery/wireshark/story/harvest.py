@@ -15,14 +15,13 @@ __all__ = ["harvest_now"]
 def harvest_now(evidence: Evidence) -> Act:
     harvest = evidence.play.harvest
     (leg,) = evidence.legs(8)
-    opened = evidence.opened(leg)
     mine, theirs = (evidence.frame(leg, FrameKind.HANDSHAKE, from_client=side) for side in (True, False))
-    hello = next(one for one in opened.records if not one.from_client)
+    hello = next(one for one in evidence.opened(leg).records if not one.from_client)
     return Act(
         number=8,
         title="Harvest now, decrypt later",
         onlooker=prose("""
-            Somebody who records today and waits: for a computer that finds the private key of any X25519 public key.
+            Somebody who records today and waits: for a computer that solves discrete logarithms on elliptic curves.
         """),
         opened=1,
         scenes=(
@@ -30,15 +29,16 @@ def harvest_now(evidence: Evidence) -> Act:
                 "",
                 (
                     prose("""
-                        No computer of today finds an X25519 private key. A large quantum computer would (Shor's
-                        algorithm). Nobody knows when there will be one, but recordings can wait. What must stay secret
-                        for longer than that must be protected against it now.
+                        Such a computer would find the private key of any X25519 public key. There is none yet. A large
+                        quantum computer would be one (Shor's algorithm). Nobody knows when it will be built, but
+                        recordings can wait. What must stay secret for longer than that must be protected against it
+                        now.
                     """),
-                    _outer_layer(opened.tls_group),
+                    _outer_layer(evidence, harvest.tls_group),
                 ),
                 shown=(
                     evidence.exhibit_record(
-                        "The outer layer: the ServerHello", leg, hello, note=f"Its key agreement: {opened.tls_group}."
+                        "The outer layer: the ServerHello", leg, hello, note=f"Its key agreement: {harvest.tls_group}."
                     ),
                 ),
             ),
@@ -67,33 +67,26 @@ def harvest_now(evidence: Evidence) -> Act:
                         that against recordings. It does not protect the following.
                     """),
                 ),
-                shown=(_open_points(opened.tls_group),),
+                shown=(_open_points(harvest.tls_group),),
             ),
         ),
         gist=prose("""
             What is recorded today can be opened later, unless the keys were hybrid today. Signatures can wait; secrets
             cannot.
         """),
-        questions=_questions(opened.tls_group, mine, theirs),
+        questions=_questions(mine, theirs),
         filter=evidence.filter(8),
     )
 
 
-def _is_hybrid(tls_group: str) -> bool:
-    return "MLKEM" in tls_group.upper().replace("-", "")
-
-
-def _outer_layer(tls_group: str) -> str:
-    if _is_hybrid(tls_group):
-        return prose(f"""
-                In this run TLS agreed on {tls_group}, which is hybrid already, since the OpenSSL of this machine offers
-                it. With an older one it would be x25519 alone. The frames do not rely on it: they are hybrid with every
-                OpenSSL.
-            """)
+def _outer_layer(evidence: Evidence, tls_group: str) -> str:
+    usual = evidence.opened(evidence.legs(1)[0]).tls_group
     return prose(f"""
-            In this run TLS agreed on its keys with {tls_group} alone; whether OpenSSL offers a hybrid depends on its
-            version. So that computer opens the outer layer: from the public keys in ClientHello and ServerHello it
-            computes the keys of TLS, and has what act 2 showed: certificates, frame headers, lengths.
+            The client of this act offers TLS {tls_group} alone, as was usual until recently. So the quantum computer
+            opens the outer layer: from the public keys in ClientHello and ServerHello it computes the keys of TLS, and
+            has what act 2 showed: certificates, frame headers, lengths. From version 3.5 on, OpenSSL agrees on the
+            hybrid X25519MLKEM768 by itself, where both sides have it, and then TLS has the protection that the frames
+            have in any case. What the OpenSSL of this machine agreed on by itself is seen in act 1: {usual}.
         """)
 
 
@@ -101,20 +94,21 @@ def _computer_scene(evidence: Evidence, leg: Leg, harvest: Harvest) -> Scene:
     theirs = evidence.frame(leg, FrameKind.HANDSHAKE, from_client=False)
     order = evidence.message(leg, "order.place")
     found = Strip(
-        "What the computer finds",
+        "What the quantum computer finds",
         (
-            Part(Layer.X25519, "Alice's X25519 private key of this connection, 32 bytes", harvest.private_key),
+            Part(Layer.X25519, "the private key of Alice's e", harvest.private_key),
             Part(Layer.KEM, "the ML-KEM ciphertext, out of its X25519 envelope", harvest.kem_ciphertext),
         ),
         wire=False,
     )
     return Scene(
-        "What that computer opens, and where it stops",
+        "What the quantum computer opens, and where it stops",
         (
             prose("""
-                Since there is no such computer, Alice's program hands over its X25519 private key, and only that: it is
-                what the computer would compute from the public one. With it and the recording, everything that follows
-                from X25519 is computed for real.
+                Since there is no such computer, TLS is opened with its key log here. For the frames Alice's program
+                hands over the private key of its e, and only that: it is what the quantum computer would compute from
+                the public one. With it and the recorded frames, everything that follows from X25519 is computed for
+                real.
             """),
             prose("""
                 The envelope around the ML-KEM ciphertext opens, and its tag is right. Inside is the ciphertext, and
@@ -129,6 +123,7 @@ def _computer_scene(evidence: Evidence, leg: Leg, harvest: Harvest) -> Scene:
                 evidence.carriers(leg, theirs),
                 found,
                 note=harvest.hybrid,
+                computed=True,
             ),
             evidence.exhibit_frame("So Alice's order stays as it was", leg, order, "closed"),
             _classical(evidence, leg, order, harvest),
@@ -149,7 +144,9 @@ def _classical(evidence: Evidence, leg: Leg, order: Frame, harvest: Harvest) -> 
             wire=False,
         ),
         Strip(
-            "What the computer reads in it", (Part(Layer.MESSAGE, "message", text, reads=as_text(text)),), wire=False
+            "What the quantum computer reads in it",
+            (Part(Layer.MESSAGE, "message", text, reads=as_text(text)),),
+            wire=False,
         ),
     )
     return evidence.exhibit(
@@ -157,6 +154,7 @@ def _classical(evidence: Evidence, leg: Leg, order: Frame, harvest: Harvest) -> 
         leg,
         evidence.carriers(leg, order),
         *strips,
+        computed=True,
         note=prose("""
             This frame is in none of the files. It was made in memory with the pattern Noise_NN_25519, with Alice's same
             X25519 key, to show what ML-KEM is there for. The packet named above is that of the real order.
@@ -165,16 +163,14 @@ def _classical(evidence: Evidence, leg: Leg, order: Frame, harvest: Harvest) -> 
 
 
 def _open_points(tls_group: str) -> Table:
-    outer = (
-        f"protected by {tls_group} in this run, by nothing where OpenSSL offers x25519 alone"
-        if _is_hybrid(tls_group)
-        else f"TLS agreed on {tls_group}: that computer opens it and reads the certificates"
-    )
     return Table(
         "Not protected, or not by this",
         ("What", "Why"),
         (
-            ("Who was there (the certificates in TLS)", outer),
+            (
+                "Who was there (the certificates in TLS)",
+                f"TLS agreed on {tls_group}: the quantum computer opens it and reads the certificates",
+            ),
             (
                 "Who talks to whom, when, how much",
                 "addresses, times and sizes are outside all encryption; padding only blurs sizes",
@@ -195,8 +191,7 @@ def _open_points(tls_group: str) -> Table:
     )
 
 
-def _questions(tls_group: str, mine: Frame, theirs: Frame) -> tuple[Question, ...]:
-    outer = "TLS's keys" if not _is_hybrid(tls_group) else "nothing of TLS here, whose keys were hybrid"
+def _questions(mine: Frame, theirs: Frame) -> tuple[Question, ...]:
     return (
         Question(
             "Why should anybody record today what cannot be read today?",
@@ -214,10 +209,10 @@ def _questions(tls_group: str, mine: Frame, theirs: Frame) -> tuple[Question, ..
             """),
         ),
         Question(
-            "Which of these does a computer that breaks X25519, and nothing else, get from a recording?",
-            prose(f"""
-                It gets {outer}, and the ML-KEM ciphertext out of its envelope. It gets no key of the frames, so no
-                order, no receipt and no chat.
+            "What does the quantum computer get from this recording, and what not?",
+            prose("""
+                It gets TLS's keys, and the ML-KEM ciphertext out of its envelope. It gets no key of the frames, so no
+                order, no receipt and no chat. Had TLS been hybrid as well, it would not even get at the envelope.
             """),
         ),
         Question(

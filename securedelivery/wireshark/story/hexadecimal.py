@@ -25,7 +25,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Flip(msgspec.Struct, frozen=True):
-    """place: which byte, from 1. now, before: as `a7 = 10100111`."""
+    """place: which byte, from 0, as Wireshark counts. now, before: as `a7 = 10100111`."""
 
     place: int
     now: str
@@ -60,7 +60,7 @@ def flip(part: Part) -> Flip:
     assert part.bit is not None
     place, bit = divmod(part.bit, 8)
     now = part.data[place]
-    return Flip(place + 1, _binary(now), _binary(now ^ 0x80 >> bit))
+    return Flip(place, _binary(now), _binary(now ^ 0x80 >> bit))
 
 
 def _binary(byte: int) -> str:

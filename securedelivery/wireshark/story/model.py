@@ -38,7 +38,10 @@ LAYERS: dict[Layer, tuple[str, str]] = {
     Layer.FRAME: ("Frame", "The inner envelope: AES-256-GCM under keys that only the two ends have."),
     Layer.MESSAGE: ("Message", "What is said, as JSON text."),
     Layer.PADDING: ("Padding", "Spaces or zeros that blur how long the message is."),
-    Layer.X25519: ("X25519", "A public key, 32 bytes. A large quantum computer would find its private key."),
+    Layer.X25519: (
+        "X25519",
+        "Keys of 32 bytes. From a public one a large quantum computer would find the private one.",
+    ),
     Layer.KEM: ("ML-KEM-768", "A public key (1,184 bytes) or a ciphertext (1,088), to withstand such a computer."),
     Layer.IDENTITY: ("Identity", "Certificates and signatures: who is speaking."),
 }
@@ -80,7 +83,7 @@ class Exhibit(msgspec.Struct, frozen=True):
 
     leg: the `tcp.stream`. packets: the numbers of those that carry them, the same in all three capture files. at: when
     the last of them passed, nanoseconds since the epoch. verdicts: what the receiver made of it; accepted: whether it
-    took it.
+    took it. computed: the bytes are in no packet; those named are the ones that they belong to.
     """
 
     title: str
@@ -93,6 +96,7 @@ class Exhibit(msgspec.Struct, frozen=True):
     note: str = ""
     verdicts: tuple[Said, ...] = ()
     accepted: bool = False
+    computed: bool = False
 
 
 class Table(msgspec.Struct, frozen=True):

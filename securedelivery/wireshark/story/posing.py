@@ -66,7 +66,14 @@ def _two_handshakes(evidence: Evidence, came: Leg, onward: Leg) -> Scene:
         shown=(
             _keys(evidence, "Alice's keys, as she sends them", came, mine),
             _keys(evidence, "The gateway's keys, as the shop gets them", onward, theirs),
-            _auth(evidence, "The shop's AUTH, passed on to Alice", came, from_client=False, said=said),
+            _auth(
+                evidence,
+                "The shop's AUTH, passed on to Alice",
+                came,
+                from_client=False,
+                sealer="the gateway",
+                said=said,
+            ),
         ),
     )
 
@@ -80,9 +87,11 @@ def _keys(evidence: Evidence, title: str, leg: Leg, frame: Frame) -> Exhibit:
     )
 
 
-def _auth(evidence: Evidence, title: str, leg: Leg, *, from_client: bool, said: tuple[Said, ...]) -> Exhibit:
+def _auth(
+    evidence: Evidence, title: str, leg: Leg, *, from_client: bool, sealer: str, said: tuple[Said, ...]
+) -> Exhibit:
     frame = evidence.frame(leg, FrameKind.AUTH, from_client=from_client)
-    return evidence.exhibit_frame(title, leg, frame, "opened", verdicts=said)
+    return evidence.exhibit_frame(title, leg, frame, "opened", sealer=sealer, verdicts=said)
 
 
 def _credulous_scene(evidence: Evidence, came: Leg, onward: Leg) -> Scene:
@@ -106,6 +115,7 @@ def _credulous_scene(evidence: Evidence, came: Leg, onward: Leg) -> Scene:
                 "Alice's AUTH, passed on to the shop",
                 onward,
                 from_client=True,
+                sealer="the gateway",
                 said=evidence.said(6, came, onward),
             ),
         ),
@@ -185,8 +195,8 @@ def false_names(evidence: Evidence) -> Act:
         number=7,
         title="False names",
         onlooker=prose("""
-            Mallory and Bob, who would like to be somebody else. Each has the keys of the own connection, and no one
-            else's.
+            Mallory and Bob, who would like to be somebody else. Each has the keys of their own connection, and no
+            one else's.
         """),
         opened=2,
         scenes=(
@@ -225,6 +235,7 @@ def false_names(evidence: Evidence) -> Act:
                         "An AUTH frame with Alice's certificate",
                         impostor,
                         from_client=True,
+                        sealer="Mallory",
                         said=evidence.said(7, impostor),
                     ),
                 ),

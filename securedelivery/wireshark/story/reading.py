@@ -45,10 +45,10 @@ def on_the_wire(evidence: Evidence) -> Act:
                     """),
                     prose("""
                         TLS 1.3 begins with two messages that everybody can read, the ClientHello and the ServerHello.
-                        They carry public keys. From its own private key and the public key of the other, each side
-                        computes the same secret. An eavesdropper has only the public ones, and no computer of today
-                        gets the secret from them. Everything that matters is encrypted from then on: the certificates,
-                        the order, the chat.
+                        With them both sides agree on a secret: each computes it from what the other has sent, such as a
+                        public key, and from something that it keeps to itself, such as the private one of its own. An
+                        eavesdropper has only what was sent, and no computer of today gets the secret from that.
+                        Everything that matters is encrypted from then on: the certificates, the order, the chat.
                     """),
                     prose(f"""
                         What is open is the ClientHello itself. It names the server that is wanted,
@@ -294,8 +294,9 @@ def _tls_questions(order: Frame) -> tuple[Question, ...]:
         Question(
             "The header of a frame is not encrypted by the frame. Could a gateway change it, say the kind?",
             prose("""
-                It could, but not unnoticed: the header is associated data of AES-GCM, so the tag covers it. The
-                receiver would compute another tag. (Act 4 tries it with a bit of the body.)
+                It could, but not unnoticed. The header of a sealed frame is associated data of AES-GCM, so the tag
+                covers it, and the receiver would compute another tag. (Act 4 tries it with a bit of the body.) The two
+                HANDSHAKE frames have no such tag, but each has its place, where no other kind, flag or length is taken.
             """),
         ),
         Question(
@@ -457,14 +458,15 @@ def _frame_questions(order: Frame, receipt: dict[str, Any]) -> tuple[Question, .
             "The counter is not in the frame. How does the receiver know it?",
             prose("""
                 It counts along. TCP delivers in order and without loss, so the next frame is always the next number. If
-                it does not fit, somebody has interfered.
+                it does not fit, that is an attack or a bug.
             """),
         ),
         Question(
             "Who could make the third file of a real customer's traffic?",
             prose(f"""
-                One of the two ends: the keys exist nowhere else. A server or client writes them down only if it is
-                started with a flag and an environment variable, and it warns about that at every connection.
+                One of the two ends: the keys of the frames exist nowhere else. (It takes those of TLS as well, which a
+                gateway has, too.) A server or client writes keys down only if it is started with a flag and an
+                environment variable, and it warns about that at every connection.
                 {FrameKind.HANDSHAKE.name} frames alone do not help.
             """),
         ),

@@ -132,7 +132,7 @@ def _would_have_been(frame: Frame, tampering: Tampering) -> str:
     text = frame.plaintext or b""
     around = slice(1 + max(text.rfind(mark, 0, place) for mark in _MEMBER_ENDS), place + 1)
     was, is_now = (one[around].decode("ascii", "backslashreplace") for one in (text, tampering.unchecked))
-    return f"Without a tag, this one bit would have turned “{was}” into “{is_now}” in Alice's order."
+    return f"Without a tag, this one bit would have turned {was} into {is_now} in Alice's order."
 
 
 _BIT_QUESTIONS = (
@@ -288,11 +288,12 @@ def _cut_scene(evidence: Evidence) -> Scene:
             prose("""
                 Alice orders, the shop places the order and answers, and the gateway ends the connection instead of
                 passing the answer on. It does so properly, with TLS's close_notify. For TLS all is well. But the frames
-                end without a CLOSE, so Alice's program knows that somebody has cut them off.
+                end without a CLOSE, so Alice's program knows that this is not how the shop ends a conversation. Whether
+                somebody has cut it off or a computer has crashed, it cannot tell.
             """),
             prose(f"""
-                What it cannot know is whether the order was placed. So it asks again on a new connection, under the
-                same idempotency key. The shop had placed order {number}, and now answers with order {same}.
+                Nor can it know whether the order was placed. So it asks again on a new connection, under the same
+                idempotency key. The shop had placed order {number}, and now answers with order {same}.
                 {"There is one order, and one graphics card." if number == same else ""}
             """),
         ),
