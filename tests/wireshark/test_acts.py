@@ -34,7 +34,7 @@ UNSIGNED = "the signature over the handshake does not verify"
 TRUNCATED = "why='the connection ended without CLOSE'"
 EXPECTED = [
     (4, "alice", "shop", "alice", "alert bad record mac"),
-    (4, "alice", "shop", "shop", "why='decryption failed or bad record mac'"),
+    (4, "alice", "shop", "shop", "= truncated account="),  # why, each OpenSSL says in its own words
     (4, "alice", "gateway", "alice", BROKEN),
     (4, "gateway", "shop", "shop", UNDECRYPTED.format(2)),
     (5, "alice", "gateway", "alice", BROKEN),
@@ -364,8 +364,10 @@ def test_nothing_is_left_of_two_plays(
             structlog.configure(processors=[sink], cache_logger_on_first_use=False)
         former, was_configured = structlog.get_config(), structlog.is_configured()
         before = _process()
+        first = play()  # with it libraries open what they keep for the life of a process
+        gc.collect()
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
-        first, second = play(), play()
+        second = play()
         assert structlog.get_config() == former
         assert structlog.is_configured() == was_configured
         structlog.get_logger("another").warning("still heard")

@@ -66,6 +66,7 @@ class Studio:
 
     def _context(self, protocol: "ssl._SSLMethod", certificate: Path, key: Path) -> ssl.SSLContext:
         context = ssl.SSLContext(protocol)
+        context.set_ecdh_curve("X25519")  # whatever an OpenSSL would choose: each hello is in one packet
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(self.folder / "ca/ca.crt")
