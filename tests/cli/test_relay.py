@@ -135,7 +135,7 @@ def received(sock: socket.socket, count: int) -> bytes:
 
 
 def test_an_order_is_recorded(customer: Callable[[str], Shell], shop: Shop, start: StartRelay) -> None:
-    shell = customer("rita")
+    shell = customer("renata")
     relay = start(shop.required)
     through = {"SECUREDELIVERY_SERVER": f"localhost:{relay.address.rpartition(':')[2]}"}
     assert shell("account", "create", "--address", "5 Harbour Lane", **through).code == 0
@@ -160,7 +160,7 @@ def test_an_order_is_recorded(customer: Callable[[str], Shell], shop: Shop, star
     )  # fmt: skip
     assert hellos.rows == [["localhost", "securedelivery/1"]] * 2
     raw = relay.file.read_bytes()
-    for word in (b"order.place", b"Harbour", b"rita"):
+    for word in (b"order.place", b"Harbour", b"renata"):
         assert word not in raw
 
 
