@@ -138,7 +138,7 @@ def take(picture: Picture, folder: Path, display: str, user: Mapping[str, Any]) 
             subprocess.run([*xdotool, "mousemove", *place, "click", "1"], env=environment, check=True)
         time.sleep(SETTLE_SECONDS)
         subprocess.run(
-            ["import", "-window", "root", "-strip", "-colors", "255", f"PNG8:{DOCS / picture.name}.png"],  # noqa: S607
+            ["import", "-window", "root", "-strip", "-colors", "255", f"PNG8:{DOCS / picture.name}.png"],  # noqa: S607 -- a tool that whoever runs this has
             env=environment,
             check=True,
         )

@@ -23,7 +23,7 @@ from securedelivery.protocol.frames import HEADER_LENGTH
 from securedelivery.transport.channel import TlsFailure
 from securedelivery.wireshark.attacks import Cut, Flip, Replay, Swap, counter_mode, flipped, frame_key
 from securedelivery.wireshark.gateway import NoiseGateway
-from securedelivery.wireshark.harvest import harvest, key_agreement
+from securedelivery.wireshark.harvest import harvest
 from securedelivery.wireshark.play import Harvest, Leg, Play, Reading, Tampering, Verdict
 from securedelivery.wireshark.raw_client import RawClient
 from securedelivery.wireshark.stage import PATIENCE_SECONDS, Stage
@@ -352,7 +352,6 @@ def harvested(performance: Performance) -> None:
         performance.over(leg)
     performance.harvest = harvest(
         leg,
-        tls_group=key_agreement(stage.recording.stream(leg, from_client=False)),
         private_key=core.private_key,
         messages=(core.sent, core.received),
         frame=core.sealed[ORDER],

@@ -4,8 +4,6 @@ There is no such computer. The client of that act tells its private key, and tha
 beside the recorded bytes.
 """
 
-from struct import Struct
-
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from securedelivery.errors import LocalProtocolError, RemoteProtocolError
@@ -24,37 +22,12 @@ from securedelivery.protocol.noise import (
 )
 from securedelivery.wireshark.play import Harvest
 
-__all__ = ["harvest", "key_agreement"]
-
-_GROUPS = {0x0017: "secp256r1", 0x001D: "x25519", 0x11EC: "X25519MLKEM768"}  # IANA, TLS Supported Groups
-_KEY_SHARE = 51
-_SESSION_ID = 5 + 4 + 2 + 32  # in a TLS record: behind the headers of record and handshake, the version and the random
-_U16 = Struct(">H")
-_EXTENSION = Struct(">HH")  # its type and its length
-
-
-def key_agreement(recorded: bytes) -> str:
-    """The name of the group in a ServerHello (RFC 8446, section 4.2.8), which is in clear.
-
-    recorded: what the server sent, from its first byte on.
-    """
-    position = _SESSION_ID + 1 + recorded[_SESSION_ID] + 2 + 1  # cipher suite and compression method
-    end = position + 2 + _U16.unpack_from(recorded, position)[0]
-    position += 2
-    while position < end:
-        kind, length = _EXTENSION.unpack_from(recorded, position)
-        position += _EXTENSION.size
-        if kind == _KEY_SHARE:
-            group = _U16.unpack_from(recorded, position)[0]
-            return _GROUPS.get(group, f"group {group:#06x}")
-        position += length
-    raise LocalProtocolError("there is no key share in this ServerHello")
+__all__ = ["harvest"]
 
 
 def harvest(
     leg: int,
     *,
-    tls_group: str,
     private_key: X25519PrivateKey,
     messages: tuple[bytes, bytes],
     frame: bytes,
@@ -77,9 +50,7 @@ def harvest(
     classical_frame, classical_plaintext = _classical(private_key, message)
     return Harvest(
         leg,
-        tls_group,
         private_key.private_bytes_raw(),
-        True,
         kem_ciphertext,
         "The next key needs the secret in this ML-KEM-768 ciphertext, and no X25519 key opens that. With the key of e"
         " and ee the handshake's last tag is wrong, and the frame stays closed.",

@@ -241,7 +241,7 @@ class _Teller:
         for frame in self.opened.frames:
             if frame.kind == FrameKind.HANDSHAKE and frame.from_client:
                 yield frame.packets[-1], QUANTUM
-            elif frame.kind == FrameKind.HANDSHAKE and harvest.envelope_opened:
+            elif frame.kind == FrameKind.HANDSHAKE:
                 yield (
                     frame.packets[-1],
                     f"With that key it would open the envelope around the ML-KEM ciphertext. {harvest.hybrid}",

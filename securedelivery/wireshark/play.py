@@ -61,17 +61,14 @@ class Reading(msgspec.Struct, frozen=True):
 class Harvest(msgspec.Struct, frozen=True):
     """Act 8: a recording, and a computer that finds X25519 private keys.
 
-    leg: the recorded connection. tls_group: the name of the key agreement in its ServerHello, such as "x25519".
-    private_key: the client's X25519 private key (32 bytes), as that computer would find it. envelope_opened: whether
-    the key of `e, ee` opened the ekem1 envelope. kem_ciphertext: what was in it (1,088 bytes). hybrid: what stopped it
-    there, in words. classical_frame, classical_plaintext: a frame under Noise_NN_25519, made in memory for comparison,
-    and what the same computer read in it.
+    leg: the recorded connection. private_key: the client's X25519 private key (32 bytes), as that computer would find
+    it. kem_ciphertext: what it found in the ekem1 envelope, which the key of `e, ee` opens (1,088 bytes). hybrid: what
+    stopped it there, in words. classical_frame, classical_plaintext: a frame under Noise_NN_25519, made in memory for
+    comparison, and what the same computer read in it.
     """
 
     leg: int
-    tls_group: str
     private_key: bytes
-    envelope_opened: bool
     kem_ciphertext: bytes
     hybrid: str
     classical_frame: bytes

@@ -19,7 +19,7 @@ from securedelivery.wireshark.play import Harvest, Leg, Play, Reading, Tampering
 from securedelivery.wireshark.stage import ADDRESSES
 from securedelivery.wireshark.tcp import Endpoint
 
-NO_HARVEST = Harvest(-1, "", b"", False, b"", "", b"", b"")
+NO_HARVEST = Harvest(-1, b"", b"", "", b"", b"")
 
 
 @cache
@@ -308,12 +308,3 @@ def test_a_connection_of_nothing_but_its_opening(studio: Studio) -> None:
         syn: ("Act 2. mallory -> shop (tcp.stream 1). Nothing comes.",),
         syn + 2: ("shop, in its own words: too slow",),
     }
-
-
-def test_an_envelope_that_stays_closed_is_not_said_to_open(studio: Studio) -> None:
-    line = studio.line()
-    line.greet()
-    said = told(studio, [line], harvest=msgspec.structs.replace(NO_HARVEST, leg=0)).comments
-    everything = "\n".join(text for one in said.values() for text in one)
-    assert "quantum computer" in everything
-    assert "envelope" not in everything

@@ -16,7 +16,8 @@ def harvest_now(evidence: Evidence) -> Act:
     harvest = evidence.play.harvest
     (leg,) = evidence.legs(8)
     mine, theirs = (evidence.frame(leg, FrameKind.HANDSHAKE, from_client=side) for side in (True, False))
-    hello = next(one for one in evidence.opened(leg).records if not one.from_client)
+    opened = evidence.opened(leg)
+    group, hello = opened.tls_group, next(one for one in opened.records if not one.from_client)
     return Act(
         number=8,
         title="Harvest now, decrypt later",
@@ -34,11 +35,11 @@ def harvest_now(evidence: Evidence) -> Act:
                         recordings can wait. What must stay secret for longer than that must be protected against it
                         now.
                     """),
-                    _outer_layer(evidence, harvest.tls_group),
+                    _outer_layer(evidence, group),
                 ),
                 shown=(
                     evidence.exhibit_record(
-                        "The outer layer: the ServerHello", leg, hello, note=f"Its key agreement: {harvest.tls_group}."
+                        "The outer layer: the ServerHello", leg, hello, note=f"Its key agreement: {group}."
                     ),
                 ),
             ),
@@ -67,7 +68,7 @@ def harvest_now(evidence: Evidence) -> Act:
                         that against recordings. It does not protect the following.
                     """),
                 ),
-                shown=(_open_points(harvest.tls_group),),
+                shown=(_open_points(group),),
             ),
         ),
         gist=prose("""
