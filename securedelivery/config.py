@@ -5,13 +5,18 @@ A key `connections` under `[limits]` is SECUREDELIVERY_LIMITS_CONNECTIONS in the
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from securedelivery.errors import ConfigurationError
+from securedelivery.mail.addresses import address_of
+from securedelivery.mail.settings import PORTS, MailServer, MailSettings
+from securedelivery.model import MailRoute
 from securedelivery.protocol.certificates import TRUST_DOMAIN
 from securedelivery.service.accounts import AccountSettings
 from securedelivery.service.rewards import RewardRules
@@ -68,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accounts: AccountSettings = AccountSettings()
     rewards: RewardRules = RewardRules()
     log: LogSettings = LogSettings()
+    mail: MailSettings = MailSettings()
 
     @property
     def certs(self) -> Path:
@@ -93,22 +99,19 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     flags: values by dotted key, such as {"server.listen": ":5555"}; None is absent. Raises ConfigurationError.
     """
     values = _read(path) if path is not None else {}
-    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
-    known: set[str] = set()
-    for section, kind in sections.items():
-        for field in msgspec.structs.fields(kind):
-            variable = f"SECUREDELIVERY_{section}_{field.name}".upper()
-            known.add(variable)
-            if variable in environment:
-                text = environment[variable]
-                _put(values, section, field.encode_name, text if field.type in TEXTS else _parse(text))
-    for variable in sorted(environment.keys() - known):
-        if any(variable.startswith(f"SECUREDELIVERY_{section}_".upper()) for section in sections):
+    _check_file(values)
+    variables = {f"SECUREDELIVERY_{'_'.join(place)}".upper(): (place, kind) for place, kind in _places(Settings)}
+    for variable, (place, kind) in variables.items():
+        if variable in environment:
+            text = environment[variable]
+            _put(values, place, text if kind in TEXTS else _parse(text))
+    sections = tuple(f"SECUREDELIVERY_{section}_".upper() for section in Settings.__struct_fields__)
+    for variable in sorted(environment.keys() - variables.keys()):
+        if variable.startswith(sections):
             raise ConfigurationError(variable, "there is no such setting", "compare docs/operations.md, or unset it")
     for key, value in flags.items():
         if value is not None:
-            section, _, name = key.partition(".")
-            _put(values, section, name, value)
+            _put(values, key.split("."), value)
     try:
         settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
@@ -139,10 +142,38 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError(str(path), f"not TOML: {error}", "mend that line; strings stand in quotes") from error
 
 
-def _put(values: dict[str, Any], section: str, name: str, value: Any) -> None:
-    table = values.setdefault(section, {})
-    if isinstance(table, dict):  # anything else is refused when it is converted
-        table[name] = value
+def _places(kind: type[msgspec.Struct]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Of each setting below: the names of its sections and its own, and its type."""
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            for place, type_ in _places(field.type):
+                yield (field.encode_name, *place), type_
+        else:
+            yield (field.encode_name,), field.type
+
+
+def _put(values: dict[str, Any], place: Sequence[str], value: Any) -> None:
+    """What is in the way and no table is refused when it is converted."""
+    *sections, name = place
+    table: Any = values
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            return
+    table[name] = value
+
+
+def _check_file(values: dict[str, Any]) -> None:
+    """A file of settings is shown around, and kept with the program."""
+    mail = values.get("mail")
+    for route in MailRoute:
+        server = mail.get(route.value) if isinstance(mail, dict) else None
+        if isinstance(server, dict) and "password" in server:
+            raise ConfigurationError(
+                f"mail.{route}.password",
+                "a password does not belong in this file",
+                f"name a file of its own as password_file, or set SECUREDELIVERY_MAIL_{route.upper()}_PASSWORD",
+            )
 
 
 def _parse(text: str) -> Any:
@@ -163,6 +194,7 @@ def _explained(error: msgspec.ValidationError, path: Path | None) -> Configurati
 
 
 def _check(settings: Settings) -> None:
+    _check_mail(settings.mail)
     split_address(settings.server.listen)
     domain = settings.server.trust_domain
     if domain is not None and not TRUST_DOMAIN.fullmatch(domain):
@@ -188,3 +220,66 @@ def _check(settings: Settings) -> None:
     for key, text in (("server.certs", settings.server.certs), ("database.url", settings.database.url)):
         if "\0" in text:
             raise ConfigurationError(key, "it holds the character U+0000", "name a file or folder")
+
+
+def _check_mail(mail: MailSettings) -> None:
+    for route, server in ((MailRoute.RECEIPTS, mail.receipts), (MailRoute.SUMMARIES, mail.summaries)):
+        _check_mail_server(f"mail.{route}", server)
+    try:
+        ZoneInfo(mail.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder
+        raise ConfigurationError(
+            "mail.time_zone", f"{mail.time_zone!r} is not a time zone", "write for example Europe/Berlin"
+        ) from None
+    if not 0 <= mail.hour < 24:  # noqa: PLR2004 -- hours of a day
+        raise ConfigurationError("mail.hour", f"{mail.hour} is not an hour", "write 0 to 23")
+    if mail.operator is not None and address_of(mail.operator) is None:
+        raise ConfigurationError(
+            "mail.operator", f"{mail.operator!r} is not an address", "write for example owner@shop.example.org"
+        )
+
+
+def _check_mail_server(section: str, server: MailServer) -> None:
+    if not server.used:
+        for field in msgspec.structs.fields(type(server)):
+            if getattr(server, field.name) is not None:
+                raise ConfigurationError(
+                    f"{section}.host", f"{field.name} is set, but no mail server", "name it, or leave all of it out"
+                )
+        return
+    port, security = server.way
+    if not 0 < port < 65_536:  # noqa: PLR2004 -- ports
+        raise ConfigurationError(
+            f"{section}.port", f"{port} is not a port", f"usual for {security} is {PORTS[security]}"
+        )
+    if security == "none" and not _is_loopback(str(server.host)):
+        raise ConfigurationError(
+            f"{section}.security", f'"none" would send mail in clear to {server.host}', 'write "starttls" or "tls"'
+        )
+    for name in ("sender", "reply_to"):
+        text = getattr(server, name)
+        if (text is None and name == "sender") or (text is not None and address_of(text) is None):
+            what = "is missing" if text is None else f"{text!r} is not an address"
+            raise ConfigurationError(
+                f"{section}.{name}", what, "write for example Parts & Co <orders@shop.example.org>"
+            )
+    secrets = [name for name in ("password_file", "password") if getattr(server, name) is not None]
+    if len(secrets) == 2:  # noqa: PLR2004 -- both
+        raise ConfigurationError(
+            f"{section}.password_file", "there is a password in the environment as well", "one is enough"
+        )
+    if server.username is None and secrets:
+        raise ConfigurationError(
+            f"{section}.username", "there is a password, but no username", "write as whom to log in"
+        )
+    if server.username is not None and not secrets:
+        raise ConfigurationError(
+            f"{section}.password_file", "there is a username, but no password", "name a file of mode 0600 that holds it"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -10,6 +10,11 @@
      +-- StoreError              the database cannot be opened, migrated or written
      |    +-- DamagedRow             a sealed value was altered, or belongs elsewhere; names table, column and row
      +-- CatalogFileError        a catalogue file cannot be used; names line, column and the remedy
+     +-- MailError
+     |    +-- MailServerFailure      there is no session with the mail server, or it has ended; `hint` says what to do
+     |    +-- MailRefused            the mail server does not take one message, for now or for good
+     |    +-- Unwanted               nobody is to get this mail any more
+     |    +-- Undeliverable          this mail cannot be written: no address, damaged data
      +-- ConnectionFailure       the client has no usable connection; `hint` says what to do
           +-- PeerClosed             the other side ended the connection; `reason` is its slug, or None for a truncation
 
@@ -25,6 +30,9 @@ __all__ = [
     "ConnectionFailure",
     "DamagedRow",
     "LocalProtocolError",
+    "MailError",
+    "MailRefused",
+    "MailServerFailure",
     "PeerClosed",
     "ProtocolError",
     "Reason",
@@ -32,7 +40,9 @@ __all__ = [
     "RemoteProtocolError",
     "SecureDeliveryError",
     "StoreError",
+    "Undeliverable",
     "UnknownRefusal",
+    "Unwanted",
 ]
 
 MAX_MESSAGE = 500
@@ -161,6 +171,38 @@ class CatalogFileError(SecureDeliveryError):
         self.hint = hint
         self.line = line
         self.column = column
+
+
+class MailError(SecureDeliveryError):
+    """A mail does not leave."""
+
+
+class MailServerFailure(MailError):  # noqa: N818 -- it reads as English where it is caught
+    """No session with the mail server, or it was lost. hint: what the operator can do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class MailRefused(MailError):  # noqa: N818 -- an answer of the server, not a fault
+    """The mail server does not take this message, at MAIL, RCPT or DATA.
+
+    answer: `550 5.1.1 no such user`, in one line. permanent: whether another try would be in vain (5xx).
+    """
+
+    def __init__(self, answer: str, *, permanent: bool) -> None:
+        super().__init__(answer)
+        self.answer = answer
+        self.permanent = permanent
+
+
+class Unwanted(MailError):  # noqa: N818 -- what is so, not a fault
+    """Nobody is to get this mail any more: the account is gone, has no address or wants none, or has read it."""
+
+
+class Undeliverable(MailError):  # noqa: N818 -- what is so, not a fault
+    """A mail that cannot be written, however often it is tried."""
 
 
 class ConnectionFailure(SecureDeliveryError):  # noqa: N818 -- it reads as English where it is caught

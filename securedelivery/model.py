@@ -42,6 +42,14 @@ def minor_digits(currency: str) -> int:
     return _MINOR_DIGITS.get(currency, 2)
 
 
+def money(amount: Cents, currency: str) -> str:
+    """`EUR 1,234.50`, `JPY 1,235`, `EUR -5.00`."""
+    digits = minor_digits(currency)
+    whole, rest = divmod(abs(amount), 10**digits)
+    fraction = f".{rest:0{digits}}" if digits else ""
+    return f"{currency} {'-' if amount < 0 else ''}{whole:,}{fraction}"
+
+
 USERNAME = re.compile(r"[a-z][a-z0-9._-]{2,31}", re.ASCII)
 """3 to 32 characters, starting with a letter. Match it with fullmatch."""
 
@@ -75,6 +83,40 @@ class ConversationStatus(StrEnum):
     WAITING = "waiting"
     ASSIGNED = "assigned"
     RESOLVED = "resolved"
+
+
+class MailKind(StrEnum):
+    """What a mail tells of."""
+
+    ORDER_PLACED = "order_placed"
+    ORDER_CANCELLED = "order_cancelled"
+    ORDER_DELIVERED = "order_delivered"
+    ORDER_RETURNED = "order_returned"
+    MISSED_CHAT = "missed_chat"
+    CUSTOMER_SUMMARY = "customer_summary"
+    OPERATOR_SUMMARY = "operator_summary"
+
+
+class MailRoute(StrEnum):
+    """The two ways out, each with a mail server of its own in the settings."""
+
+    RECEIPTS = "receipts"
+    SUMMARIES = "summaries"
+
+
+def route_of(kind: MailKind) -> MailRoute:
+    summary = kind in (MailKind.CUSTOMER_SUMMARY, MailKind.OPERATOR_SUMMARY)
+    return MailRoute.SUMMARIES if summary else MailRoute.RECEIPTS
+
+
+class MailState(StrEnum):
+    """waiting -> sending -> sent or failed, or back to waiting for another try. withdrawn: nobody wants it any more."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    WITHDRAWN = "withdrawn"
 
 
 class MailPreferences(msgspec.Struct, frozen=True):

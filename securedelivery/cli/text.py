@@ -4,7 +4,8 @@ import re
 import unicodedata
 from datetime import datetime
 
-from securedelivery.model import Cents, Timestamp, minor_digits
+from securedelivery import model
+from securedelivery.model import Cents, Timestamp
 
 __all__ = ["ascii_json", "clean", "columns_of", "escape_json", "moment", "money", "quantity"]
 
@@ -49,10 +50,7 @@ def columns_of(text: str) -> int:
 
 def money(amount: Cents, currency: str) -> str:
     """`EUR 1,234.50`, `JPY 1,235`, `EUR -5.00`."""
-    digits = minor_digits(currency)
-    whole, rest = divmod(abs(amount), 10**digits)
-    fraction = f".{rest:0{digits}}" if digits else ""
-    return f"{clean(currency)} {'-' if amount < 0 else ''}{whole:,}{fraction}"
+    return model.money(amount, clean(currency))
 
 
 def moment(at: Timestamp) -> str:

@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from securedelivery.errors import Reason, Refusal
-from securedelivery.model import AccountId, Cents, HistoryEntry, Order, OrderStatus, ProductId, Role, timestamp
+from securedelivery.model import (
+    AccountId,
+    Cents,
+    HistoryEntry,
+    MailKind,
+    Order,
+    OrderStatus,
+    ProductId,
+    Role,
+    timestamp,
+)
 from securedelivery.service.events import OrderChanged, RewardsChanged
 from securedelivery.service.placement import Wanted, checked_address, priced, wanted_products
 from securedelivery.service.points import Points, write_points
 from securedelivery.service.rewards import RewardRules
 from securedelivery.service.session import Session, acting
 from securedelivery.service.transitions import UNDOING, Need, allowed, find
-from securedelivery.store import audit, orders, products, rewards
+from securedelivery.store import audit, orders, outbox, products, rewards
 from securedelivery.store.engine import Transaction
 from securedelivery.store.orders import OPERATOR, Party, StoredOrder
 
@@ -29,6 +39,13 @@ if TYPE_CHECKING:
 
 MAX_WRONG_CODES = 5
 """Of a million codes; then the order is locked until staff looks at it."""
+
+RECEIPTS = {
+    OrderStatus.CANCELLED: MailKind.ORDER_CANCELLED,
+    OrderStatus.DELIVERED: MailKind.ORDER_DELIVERED,
+    OrderStatus.RETURNED: MailKind.ORDER_RETURNED,
+}
+"""Of which changes mail tells the customer. Each comes once in the life of an order."""
 
 COURIERS = frozenset({Role.COURIER, Role.ADMIN})
 """Who can be named as an order's courier."""
@@ -58,9 +75,14 @@ class Changes:
         skus: Iterable[str] = (),
         couriers: Iterable[str] = (),
         settling: Iterable[int] = (),
+        receipts: bool = False,
     ) -> None:
-        """now: aware, UTC. skus, couriers: all that the commands name. settling: orders whose points may change."""
+        """now: aware, UTC. skus, couriers: all that the commands name. settling: orders whose points may change.
+
+        receipts: whether mail is to tell of what RECEIPTS lists.
+        """
         self._tx = tx
+        self._receipts = receipts
         self._rules = rules
         self._now = timestamp(now)
 
@@ -81,6 +103,7 @@ class Changes:
         # What write() writes.
         self._history: list[orders.HistoryRow] = []
         self._audit: list[audit.AuditEntry] = []
+        self._mail: list[outbox.Receipt] = []
 
     def _load_points(self, numbers: list[int], now: datetime) -> None:
         self._points: dict[AccountId, Points] = {}
@@ -210,6 +233,7 @@ class Changes:
         products.take(tx, [(product, quantity) for product, quantity in self._taken.items() if quantity])
         write_points(tx, self._points.values())
         audit.append(tx, self._audit)
+        outbox.add_receipts(tx, self._mail, self._now)
 
     def _actor(self, command: Command) -> Party | None:
         """Who is acting, as the account is now; None for the operator."""
@@ -281,6 +305,8 @@ class Changes:
         if status in UNDOING:
             self._taken.subtract(_quantities(stored))
             self._settle(stored, earned=0, redeemed=0, more_orders=-1)
+        if self._receipts and status in RECEIPTS:
+            self._mail.append(outbox.Receipt(stored.order.order, stored.customer, RECEIPTS[status]))
         return self._change(stored, actor, f"order.{status}", note=note, courier=courier, status=status)
 
     def _change(

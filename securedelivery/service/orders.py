@@ -100,8 +100,17 @@ Listed = tuple[list[Order], str | None]
 
 
 class Orders:
-    def __init__(self, database: Database, clock: Callable[[], datetime], rules: RewardRules, currency: str) -> None:
-        """clock: aware, UTC. currency: ISO 4217."""
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        rules: RewardRules,
+        currency: str,
+        *,
+        receipts: bool = False,
+    ) -> None:
+        """clock: aware, UTC. currency: ISO 4217. receipts: whether the outbox gets mail about orders."""
+        self._receipts = receipts
         self._database = database
         self._clock = clock
         self._rules = rules
@@ -112,7 +121,7 @@ class Orders:
 
         Publishes OrderChanged and RewardsChanged for each order placed, nothing for one that was already there.
         """
-        placement = Placement(tx, commands, self._clock(), self._rules, self._currency)
+        placement = Placement(tx, commands, self._clock(), self._rules, self._currency, receipts=self._receipts)
         outcomes = one_by_one(placement.place, commands)
         placement.write()
         return outcomes
@@ -125,22 +134,22 @@ class Orders:
         relined = [command for command in commands if command.lines is not None]
         skus = {line.sku for command in relined for line in command.lines or ()}
         settling = {command.order for command in relined}
-        changes = Changes(tx, commands, self._clock(), self._rules, skus=skus, settling=settling)
+        changes = self._changes(tx, commands, skus=skus, settling=settling)
         return _carried_out(changes, changes.update, commands)
 
     def cancel(self, tx: Transaction, commands: Sequence[CancelCommand]) -> list[Order | Refusal]:
         settling = {command.order for command in commands}
-        changes = Changes(tx, commands, self._clock(), self._rules, settling=settling)
+        changes = self._changes(tx, commands, settling=settling)
         return _carried_out(changes, changes.cancel, commands)
 
     def advance(self, tx: Transaction, commands: Sequence[AdvanceCommand]) -> list[Order | Refusal]:
         couriers = {command.courier for command in commands if command.courier is not None}
         settling = {command.order for command in commands if command.status in UNDOING}
-        changes = Changes(tx, commands, self._clock(), self._rules, couriers=couriers, settling=settling)
+        changes = self._changes(tx, commands, couriers=couriers, settling=settling)
         return _carried_out(changes, changes.advance, commands)
 
     def confirm(self, tx: Transaction, commands: Sequence[ConfirmCommand]) -> list[Order | Refusal]:
-        changes = Changes(tx, commands, self._clock(), self._rules)
+        changes = self._changes(tx, commands)
         return _carried_out(changes, changes.confirm, commands)
 
     def get(self, session: Session | None, order: int) -> Order:
@@ -158,7 +167,7 @@ class Orders:
         return self._database.writer.call(self._view, ViewCommand(session, order))
 
     def _view(self, tx: Transaction, commands: Sequence[ViewCommand]) -> list[Order | Refusal]:
-        changes = Changes(tx, commands, self._clock(), self._rules)
+        changes = self._changes(tx, commands)
         return _carried_out(changes, changes.look_at, commands)
 
     def list(
@@ -186,6 +195,9 @@ class Orders:
         with self._database.read() as tx:
             numbers = orders.numbers(tx, orders.Filter(session.account_id, status, since), before, limit + 1)
             return _page(tx, numbers, limit, session)
+
+    def _changes(self, tx: Transaction, commands: Sequence[Command], **named: Any) -> Changes:
+        return Changes(tx, commands, self._clock(), self._rules, receipts=self._receipts, **named)
 
     def _list_others(self, tx: Transaction, commands: Sequence[ListCommand]) -> Sequence[Listed | Refusal]:
         return one_by_one(lambda command: self._list_for_staff(tx, command), commands)

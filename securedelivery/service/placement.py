@@ -19,6 +19,7 @@ from securedelivery.errors import Reason, Refusal
 from securedelivery.model import (
     Cents,
     HistoryEntry,
+    MailKind,
     Order,
     OrderId,
     OrderLine,
@@ -30,7 +31,7 @@ from securedelivery.service.events import OrderChanged, RewardsChanged
 from securedelivery.service.points import Points, write_points
 from securedelivery.service.rewards import RewardRules
 from securedelivery.service.session import acting
-from securedelivery.store import accounts, audit, orders, products, rewards
+from securedelivery.store import accounts, audit, orders, outbox, products, rewards
 from securedelivery.store.engine import Transaction
 from securedelivery.store.schema import MAX_INTEGER
 
@@ -61,12 +62,20 @@ def fingerprint(command: "PlaceCommand") -> bytes:
 
 
 class Placement:
-    """Call place() for each command in turn, then write(). now: aware, UTC."""
+    """Call place() for each command in turn, then write(). now: aware, UTC. receipts: whether mail is to tell of it."""
 
     def __init__(
-        self, tx: Transaction, commands: "Sequence[PlaceCommand]", now: datetime, rules: RewardRules, currency: str
+        self,
+        tx: Transaction,
+        commands: "Sequence[PlaceCommand]",
+        now: datetime,
+        rules: RewardRules,
+        currency: str,
+        *,
+        receipts: bool = False,
     ) -> None:
         self._tx = tx
+        self._receipts = receipts
         self._rules = rules
         self._currency = currency
         self._now = timestamp(now)
@@ -134,6 +143,9 @@ class Placement:
         products.take(tx, self._taken.items())
         write_points(tx, self._points.values())
         audit.append(tx, self._audit)
+        if self._receipts:
+            placed = (outbox.Receipt(OrderId(row.id), row.account_id, MailKind.ORDER_PLACED) for row in self._orders)
+            outbox.add_receipts(tx, list(placed), self._now)
 
     def _check_stock(self, wanted: Wanted) -> None:
         for product, quantity in wanted:

@@ -21,11 +21,20 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 
-from securedelivery.model import ConversationStatus, OrderStatus, PointsReason, Role
+from securedelivery.model import (
+    ConversationStatus,
+    MailKind,
+    MailRoute,
+    MailState,
+    OrderStatus,
+    PointsReason,
+    Role,
+)
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that this program works with. A constant, so that an up-to-date database is opened without Alembic."""
 
 MAX_INTEGER = 2**53 - 1  # what JSON numbers carry without loss
@@ -317,6 +326,72 @@ announcements = Table(
     _moment("at"),
     sqlite_strict=True,
     sqlite_autoincrement=True,
+)
+
+# Mail that is to leave, and what has become of it. A row says what a mail tells of, not what it says: whom it goes to
+# and what stands in it is read when it is sent, from where it lies sealed.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("account_id", ForeignKey("accounts.id")),  # to whom; NULL: the operator
+    Column("order_id", ForeignKey("orders.id")),
+    Column("period", Text),  # of a summary: 2026-10
+    Column("up_to", Integer),  # of missed chat: the last sequence that it tells of
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column(
+        "interrupted", Integer, nullable=False
+    ),  # attempts of which nobody knows how they ended: it may have gone out
+    Column("created_at", Text, nullable=False),
+    # waiting: not to be tried before; sending: the sender has it until then; else when that became of it.
+    Column("due_at", Text, nullable=False),
+    Column("node", Text),  # who is sending it
+    Column("answer", LargeBinary),  # the mail server's, or why there was none: may quote the address
+    _one_of("kind", MailKind),
+    _one_of("route", MailRoute),
+    _one_of("state", MailState),
+    CheckConstraint("attempts >= 0 AND interrupted >= 0", name="natural"),
+    CheckConstraint("(node IS NOT NULL) = (state = 'sending')", name="node_while_sending"),
+    _moment("created_at"),
+    _moment("due_at"),
+    sqlite_strict=True,
+)
+Index("ix_outbox_due", outbox.c.route, outbox.c.due_at, sqlite_where=outbox.c.state.in_(("waiting", "sending")))
+# One of each kind: of an order, of an account and month, of a month for the operator, and of what was said up to there.
+Index("uq_outbox_order", outbox.c.order_id, outbox.c.kind, unique=True, sqlite_where=outbox.c.order_id.is_not(None))
+Index("uq_outbox_month", outbox.c.period, outbox.c.account_id, unique=True, sqlite_where=outbox.c.period.is_not(None))
+Index(
+    "uq_outbox_operator",
+    outbox.c.period,
+    unique=True,
+    sqlite_where=outbox.c.kind == literal_column("'operator_summary'"),
+)
+Index("uq_outbox_chat", outbox.c.account_id, outbox.c.up_to, unique=True, sqlite_where=outbox.c.up_to.is_not(None))
+
+# Since when a route has been in use, as the server's settings had it last; no row: it is not. Other processes go by it.
+mail_routes = Table(
+    "mail_routes",
+    metadata,
+    Column("route", Text, primary_key=True),
+    Column("since", Text, nullable=False),
+    _one_of("route", MailRoute),
+    _moment("since"),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+# Months whose summaries are all in the outbox.
+mail_months = Table(
+    "mail_months",
+    metadata,
+    Column("month", Text, primary_key=True),  # 2026-10
+    Column("at", Text, nullable=False),
+    _moment("at"),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
 )
 
 # How the key of the sealed columns is found, and what tells the right one from a wrong one. One row.
