@@ -52,7 +52,7 @@ run: $(VENV)/.installed-server
 
 test: $(VENV)/.installed-check
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --ignore tests/test_secrets.py \
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/test_secrets.py \
 	  --basetemp $(LEFT) --cov --cov-report= $(PYTEST_FLAGS)
 	LEFT_BEHIND=$(LEFT) $(BIN)/python -m pytest tests/test_secrets.py --cov --cov-append --cov-report= $(PYTEST_FLAGS)
 	rm -rf $(LEFT)

@@ -18,6 +18,7 @@ from securedelivery.api.messages import Nothing, Typing
 from securedelivery.api.methods import METHODS
 from securedelivery.config import Settings
 from securedelivery.errors import Reason
+from securedelivery.mail.settings import MailServer
 from securedelivery.model import Rewards, Role
 from securedelivery.protocol import connection
 from securedelivery.protocol.frames import FrameKind
@@ -117,27 +118,39 @@ def errors() -> str:
 
 def settings() -> str:
     """Every key with its default and the sentence that stands below it in the code."""
-    text = ""
-    for section in msgspec.structs.fields(Settings):
-        struct = type(section.default)
-        text += f"\n**`[{section.name}]`**\n\n| key | default | |\n|---|---|---|\n"
-        why = _attribute_docstrings(struct)
-        for field in msgspec.structs.fields(struct):
-            default = getattr(section.default, field.name)
-            if isinstance(default, msgspec.Struct):
-                default = msgspec.structs.asdict(default)
-            shown = msgspec.json.encode(default).decode()
-            text += f"| `{field.name}` | `{shown}` | {why.get(field.name, '')} |\n"
-    return text + "\n"
+    return "".join(_section(section.name, section.default) for section in msgspec.structs.fields(Settings)) + "\n"
+
+
+def _section(name: str, values: msgspec.Struct) -> str:
+    """A mail server has a section of its own, below that of what it belongs to."""
+    text = f"\n**`[{name}]`**\n\n| key | default | |\n|---|---|---|\n"
+    below = ""
+    why = _attribute_docstrings(type(values))
+    for field in msgspec.structs.fields(values):
+        default = getattr(values, field.name)
+        if isinstance(default, MailServer):
+            below += _section(f"{name}.{field.name}", default)
+            continue
+        if isinstance(default, msgspec.Struct):
+            default = msgspec.structs.asdict(default)
+        shown = msgspec.json.encode(default).decode()
+        text += f"| `{field.name}` | `{shown}` | {why.get(field.name, '')} |\n"
+    return text + below
 
 
 def _attribute_docstrings(struct: type) -> dict[str, str]:
-    (definition,) = ast.parse(inspect.getsource(struct)).body
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for before, after in zip(definition.body, definition.body[1:], strict=False):
-        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            found[ast.unparse(before.target)] = " ".join(str(after.value.value).split())
+    """Of a struct and those that it extends."""
+    found: dict[str, str] = {}
+    for one in reversed(struct.__mro__[: struct.__mro__.index(msgspec.Struct)]):
+        (definition,) = ast.parse(inspect.getsource(one)).body
+        assert isinstance(definition, ast.ClassDef)
+        for before, after in zip(definition.body, definition.body[1:], strict=False):
+            if (
+                isinstance(before, ast.AnnAssign)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+            ):
+                found[ast.unparse(before.target)] = " ".join(str(after.value.value).split())
     return found
 
 

@@ -5,7 +5,8 @@ acceptor, I/O    transport.server     sockets and TLS
 workers          transport.workers    handshakes; database reads and password hashes
 writer           store.writer         the one that commits
 watcher          transport.reload     changed certificates and revocation lists
-housekeeper      service.housekeeping what is due: announcements of other processes, points that expire
+senders          mail.sender          one for each mail server
+housekeeper      service.housekeeping what is due: announcements of other processes, points that expire, mail
 """
 
 import fcntl
@@ -19,7 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
+from zoneinfo import ZoneInfo
 
 import msgspec
 import structlog
@@ -28,6 +30,7 @@ from securedelivery.api import messages as m
 from securedelivery.api.methods import Api, Services
 from securedelivery.config import Settings, split_address
 from securedelivery.errors import ConfigurationError, StoreError
+from securedelivery.model import MailRoute
 from securedelivery.protocol.certificates import TRUST_DOMAIN
 from securedelivery.protocol.frames import MAX_PLAINTEXT
 from securedelivery.service import catalog_file
@@ -40,10 +43,13 @@ from securedelivery.service.chat_events import ConversationChanged, MessageSent,
 from securedelivery.service.events import AccountChanged, OrderChanged, RewardsChanged
 from securedelivery.service.figures import FiguresReport
 from securedelivery.service.housekeeping import Chore, Housekeeper
+from securedelivery.service.missed_chat import MissedChat
 from securedelivery.service.orders import Orders, without_code
+from securedelivery.service.outbox import Outbox
 from securedelivery.service.passwords import Passwords
 from securedelivery.service.privacy import Privacy
 from securedelivery.service.rewards import ACCOUNTS_AT_ONCE, Rewards
+from securedelivery.service.summaries import Summaries
 from securedelivery.store.engine import Database, key_file, path_of
 from securedelivery.store.vault import KeySource
 from securedelivery.transport.keylog import KeyLogs
@@ -51,12 +57,17 @@ from securedelivery.transport.reload import SecurityWatcher
 from securedelivery.transport.server import Server
 from securedelivery.transport.tls import ServerFiles, ServerSecurity
 
+if TYPE_CHECKING:
+    from securedelivery.mail.composer import Composer
+    from securedelivery.mail.delivery import Delivery
+
 __all__ = ["Running", "Shop", "serve"]
 
 RESERVED_FILES = 128  # beside the connections: the database, its readers, logs, libraries
 MIN_PASSPHRASE = 12
 ANNOUNCED_SECONDS = 1.0  # an operator's command is to reach open connections within 5
 DUE_SECONDS = 60.0
+MISSED_SECONDS = 30.0
 FORGET_SECONDS = 600.0
 GC_OBJECTS = 20_000
 HEEDED = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
@@ -123,15 +134,40 @@ class Shop:
             self.database, utc_now, Passwords(at_once=settings.limits.password_workers), settings.rewards, accounts
         )
         self.catalog = Catalog(self.database, utc_now, settings.shop.currency)
-        self.orders = Orders(self.database, utc_now, settings.rewards, settings.shop.currency)
+        self.outbox = Outbox(self.database, utc_now)
+        # An operator's command may have been given no settings: the server has left word of its own.
+        routes = settings.mail.servers.keys() if serving else self.outbox.uses().keys()
+        self.orders = Orders(
+            self.database,
+            utc_now,
+            settings.rewards,
+            settings.shop.currency,
+            receipts=MailRoute.RECEIPTS in routes,
+        )
         self.rewards = Rewards(self.database, utc_now, settings.rewards)
         self.chat = Chat(self.database, utc_now, self._publish)
         self.audits = Audits(self.database, utc_now)
         self.figures = FiguresReport(self.database, utc_now, settings.rewards, low_stock=settings.shop.low_stock)
+        self.summaries = Summaries(
+            self.database,
+            utc_now,
+            settings.rewards,
+            zone=ZoneInfo(settings.mail.time_zone),
+            hour=settings.mail.hour,
+            low_stock=settings.shop.low_stock,
+            operator=settings.mail.operator is not None,
+        )
         self.privacy = Privacy(self.database, utc_now, self.accounts, self.chat)
         self.announcements = Announcements(self.database, utc_now, settings.rewards)
         if not serving:
             self.database.writer.before_commit = self.announcements.write
+
+    def composer(self) -> "Composer":
+        """What writes the mail. Raises ConfigurationError for a template that cannot be used."""
+        from securedelivery.mail.composer import composer  # noqa: PLC0415 -- brings Jinja2
+
+        named = self.settings.shop
+        return composer(self.database, self.summaries, self.settings.mail, named.name, named.currency)
 
     def _publish(self, events: Sequence[object]) -> None:
         self.publish(events)
@@ -182,15 +218,19 @@ class Running:
         shop.database.writer.delivering = self._server.together
         self._stopping = threading.Event()
         self._announced = shop.announcements.latest()
+        self._delivery = self._mail()
         self._housekeeper = Housekeeper(
             Chore("announcements", ANNOUNCED_SECONDS, self._hear),
             Chore("expiry", DUE_SECONDS, self._expire),
             Chore("forget", FORGET_SECONDS, shop.announcements.forget),
+            *self._mail_chores(),
         )
         self._watcher = SecurityWatcher(self._files, self._load_security, self._server.use)
         self.address = self._server.start(*split_address(settings.server.listen))
         try:
             self._watcher.watch(security)
+            if self._delivery is not None:
+                self._delivery.start()
             self._housekeeper.start()
         except BaseException:
             self._server.stop()
@@ -202,9 +242,41 @@ class Running:
     def stop(self) -> None:
         """Drain and end, within 10 seconds."""
         self._stopping.set()
+        if self._delivery is not None:
+            self._delivery.finish()
         self._housekeeper.stop()
         self._watcher.stop()
         self._server.stop()
+        if self._delivery is not None:
+            self._delivery.stop()
+
+    def _mail(self) -> "Delivery | None":
+        """None where no mail server is set. Raises ConfigurationError."""
+        shop, mail = self._shop, self._shop.settings.mail
+        shop.outbox.use(mail.servers.keys())
+        if not mail.servers:
+            return None
+        from securedelivery.mail.delivery import Delivery  # noqa: PLC0415 -- brings smtplib
+
+        return Delivery(shop.outbox, shop.composer(), mail)
+
+    def _mail_chores(self) -> Iterator[Chore]:
+        shop, servers = self._shop, self._shop.settings.mail.servers
+        if MailRoute.RECEIPTS in servers:
+            missed = MissedChat(shop.database, utc_now, self._server.last_connected)
+            yield Chore("missed chat", MISSED_SECONDS, missed.queue_due)
+        if MailRoute.SUMMARIES in servers:
+            yield Chore("summaries", DUE_SECONDS, self._queue_summaries)
+        yield Chore("old mail", FORGET_SECONDS, shop.outbox.forget)
+
+    def _queue_summaries(self) -> None:
+        """Some accounts at a time, so that what other processes have changed is told in time."""
+
+        def interrupted() -> bool:
+            self._hear()
+            return self._stopping.is_set()
+
+        self._shop.summaries.queue_due(interrupted)
 
     def _hear(self) -> None:
         """Tell what other processes have changed."""
@@ -234,6 +306,8 @@ class Running:
         for event in events:
             match event:
                 case OrderChanged(customer, courier, order, former):
+                    if self._delivery is not None:
+                        self._delivery.wake(MailRoute.RECEIPTS)
                     self._server.notify([customer], "order.changed", order)
                     carriers = {one for one in (courier, former) if one not in (None, customer)}
                     if carriers:

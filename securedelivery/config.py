@@ -223,8 +223,8 @@ def _check(settings: Settings) -> None:
 
 
 def _check_mail(mail: MailSettings) -> None:
-    for route, server in ((MailRoute.RECEIPTS, mail.receipts), (MailRoute.SUMMARIES, mail.summaries)):
-        _check_mail_server(f"mail.{route}", server)
+    _check_mail_server("mail.receipts", mail.receipts)
+    _check_mail_server("mail.summaries", mail.summaries)
     try:
         ZoneInfo(mail.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder
@@ -271,10 +271,6 @@ def _check_mail_server(section: str, server: MailServer) -> None:
     if server.username is None and secrets:
         raise ConfigurationError(
             f"{section}.username", "there is a password, but no username", "write as whom to log in"
-        )
-    if server.username is not None and not secrets:
-        raise ConfigurationError(
-            f"{section}.password_file", "there is a username, but no password", "name a file of mode 0600 that holds it"
         )
 
 

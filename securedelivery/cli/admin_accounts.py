@@ -193,6 +193,36 @@ def reset_password(
     _done(changed, f"{name} has another password", as_json=as_json)
 
 
+@app.command(
+    "mail", epilog=options.examples("admin account mail alice", "admin account mail alice --no-summaries --no-receipts")
+)
+def mail(
+    *,
+    name: Name,
+    receipts: Annotated[
+        bool | None, typer.Option("--receipts/--no-receipts", help="Mail for each order.", show_default=False)
+    ] = None,
+    summaries: Annotated[
+        bool | None, typer.Option("--summaries/--no-summaries", help="Mail for each month.", show_default=False)
+    ] = None,
+    missed_chat: Annotated[
+        bool | None,
+        typer.Option("--missed-chat/--no-missed-chat", help="Mail for what it missed in the chat.", show_default=False),
+    ] = None,
+    config: Config = None,
+    database: DatabaseUrl = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """See or change which mail an account gets. What waits to be sent and is not wanted any more does not leave."""
+    given = {"receipts": receipts, "summaries": summaries, "missed_chat": missed_chat}
+    with opened(config, database) as shop, advising(_HINTS):
+        changed = shop.accounts.set_mail(name, {key: value for key, value in given.items() if value is not None})
+    wanted = [key.replace("_", " ") for key in given if getattr(changed.mail, key)]
+    _done(changed, f"{name} gets mail: {', '.join(wanted) or 'none'}", as_json=as_json)
+    if wanted and changed.email is None:
+        output.note(f"{name} has given no address to write to, so nothing is sent")
+
+
 def _done(changed: Account, text: str, *, as_json: bool) -> None:
     if as_json:
         output.json(changed)

@@ -7,6 +7,7 @@ import typer
 
 from securedelivery.cli import failures, options, output
 from securedelivery.cli.admin_shop import Config, DatabaseUrl, settings_of
+from securedelivery.cli.text import quantity
 
 if TYPE_CHECKING:
     from securedelivery.config import Settings
@@ -101,11 +102,16 @@ def restore(
     restored = backups.restore(path, file, key_source(settings), replace=force, despite_audit=despite_audit)
     if as_json:
         kept = None if restored.kept is None else str(restored.kept)
-        output.json({"database": str(file), "kept": kept, "outdated": restored.outdated})
+        output.json({"database": str(file), "kept": kept, "outdated": restored.outdated, "mail": restored.mail})
         return
     output.line(f"{path} is the database {file} now")
     if restored.kept is not None:
         output.line(f"what was there is kept: {restored.kept}")
+    if restored.mail:
+        output.note(
+            f"{quantity(restored.mail, 'mail waits', 'mails wait')} in it: what has left since it was made comes a"
+            " second time, with the same Message-ID. Which they are: securedelivery admin mail queue"
+        )
     if restored.outdated:
         output.note("It was made by an earlier version of this program: the next start brings it up to date.")
 

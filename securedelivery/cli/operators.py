@@ -19,6 +19,8 @@ admin = typer.Typer(
             "account": Entry("admin_accounts:app", "Accounts."),
             "order": Entry("admin_orders:app", "Orders."),
             "catalog": Entry("admin_catalog:app", "The catalog."),
+            "mail": Entry("admin_mail:app", "Mail: try it, see what waits, try again."),
+            "report": Entry("admin_report:app", "What a month was, shown or mailed."),
             "audit": Entry("admin_audit:app", "Who did what."),
             "backup": Entry("admin_data:app", "Copy the database to a file.", group=False),
             "restore": Entry("admin_data:app", "Put a backup in the place of the database.", group=False),

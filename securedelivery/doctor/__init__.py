@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from securedelivery.config import Settings
-from securedelivery.doctor import certificates, database, machine
+from securedelivery.doctor import certificates, database, machine, mail
 from securedelivery.doctor.findings import Finding, Found, State, wrong
 from securedelivery.errors import SecureDeliveryError
 
@@ -28,6 +28,8 @@ CHECKS: Mapping[str, Check] = {
     "listen": machine.listen,
     "clock": machine.clock,
     "open_files": machine.open_files,
+    "mail_receipts": mail.receipts,
+    "mail_summaries": mail.summaries,
 }
 
 

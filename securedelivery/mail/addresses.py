@@ -2,23 +2,32 @@
 
 import re
 from email.headerregistry import Address
-from email.utils import parseaddr
 
 # RFC 5321, 4.5.3.1: octets.
 MAX_LOCAL = 64
 MAX_ADDRESS = 254
 
-# RFC 5322's dot-atom, and with RFC 6532 any letter; no quoted strings, no comments, no address literals: nobody has
-# them, and mail servers disagree about them.
-_LOCAL = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*")
+# RFC 5322's dot-atom, and with RFC 6532 whatever is not ASCII: the vowels of many scripts are no letters to `\w`. No
+# quoted strings, no comments, no address literals: nobody has them, and mail servers disagree about them.
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+"
+_LOCAL = re.compile(rf"{_ATOM}(\.{_ATOM})*")
 _DOMAIN = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.IGNORECASE | re.ASCII
 )
+_NAMED = re.compile(r"([^<>]*)<([^<>]*)>")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+_DEVIATING = frozenset("ßẞς")
+"""Python knows IDNA 2003 alone, to which these are other letters, and so another domain, maybe somebody else's (UTS 46).
+The two joiners that are so as well are not printable.
+"""
 
 
 def mailbox(text: str) -> str | None:
     """The address as SMTP takes it, its domain in ASCII (IDNA); None for what is no address."""
     local, _, domain = text.rpartition("@")
+    if len(text) > MAX_ADDRESS or not text.isprintable() or _DEVIATING & set(domain):
+        return None
     try:
         ascii_domain = domain.encode("idna").decode()
     except UnicodeError:
@@ -30,12 +39,18 @@ def mailbox(text: str) -> str | None:
 
 
 def address_of(text: str) -> Address | None:
-    """Of a setting: `orders@shop.example.org` or `Parts & Co <orders@shop.example.org>`."""
-    if any(not one.isprintable() for one in text):
+    """Of a setting: `orders@shop.example.org` or `Parts & Co <orders@shop.example.org>`, its name in quotes or not."""
+    if not text.isprintable():
         return None
-    name, spec = parseaddr(text) if "<" in text else ("", text.strip())
-    address = mailbox(spec)
+    named = _NAMED.fullmatch(text.strip())
+    name, spec = ("", text) if named is None else named.groups()
+    address = mailbox(spec.strip())
     if address is None:
         return None
     local, _, domain = address.rpartition("@")
-    return Address(name, local, domain)
+    return Address(_unquoted(name.strip()), local, domain)
+
+
+def _unquoted(name: str) -> str:
+    quoted = _QUOTED.fullmatch(name)
+    return name if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])

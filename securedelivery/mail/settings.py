@@ -4,6 +4,8 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from securedelivery.model import MailRoute
+
 Security = Literal["starttls", "tls", "none"]
 
 PORTS: dict[Security, int] = {"starttls": 587, "tls": 465, "none": 25}
@@ -20,8 +22,9 @@ class MailServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: int | None = None
     """By default that of the security: 587, 465 or 25."""
     security: Security | None = None
-    """none: in clear, for a server on loopback alone."""
+    """starttls (receipts, by default), tls (summaries, by default), or none: in clear, to loopback alone."""
     username: str | None = None
+    """Without one there is no login."""
     password_file: str | None = None
     """The first line of this file, which is its owner's alone (0600)."""
     password: str | None = None
@@ -73,3 +76,9 @@ class MailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much of a missed message mail may tell: e-mail is not encrypted from end to end."""
     templates: str | None = None
     """A folder whose templates go before those that come with the program."""
+
+    @property
+    def servers(self) -> dict[MailRoute, MailServer]:
+        """Of the routes in use."""
+        named: dict[MailRoute, MailServer] = {MailRoute.RECEIPTS: self.receipts, MailRoute.SUMMARIES: self.summaries}
+        return {route: server for route, server in named.items() if server.used}

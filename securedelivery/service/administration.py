@@ -1,7 +1,8 @@
 """Accounts in the hands of an admin, or of the operator at the machine, who may do the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from securedelivery.errors import Refusal
 from securedelivery.model import Account, Role, Timestamp, timestamp
@@ -89,6 +90,29 @@ class Administration(Credentials):
             action = "account.disabled" if disabled else "account.enabled"
             self._write(tx, row, entry(now, actor, action, row, by=by(actor)))
             self._release(tx, row, now)
+            return self.shown(row)
+
+        return one_by_one(put, commands)
+
+    def set_mail(self, username: str, wanted: Mapping[str, bool]) -> Account:
+        """For the operator: which mail the account gets. Raises Refusal not_found.
+
+        wanted: of receipts, summaries and missed_chat those that are to change.
+        """
+        return self._database.writer.call(self._set_mail, (username, wanted))
+
+    def _set_mail(self, tx: Transaction, commands: Sequence[tuple[str, Mapping[str, bool]]]) -> list[Account | Refusal]:
+        now = timestamp(self._clock())
+
+        def put(command: tuple[str, Mapping[str, bool]]) -> Account:
+            username, wanted = command
+            before = known(tx, username)
+            changes: dict[str, Any] = {f"mail_{name}": value for name, value in wanted.items()}
+            row = before._replace(**changes)
+            if row == before:
+                return self._viewed(tx, row, None, now)
+            accounts.change(tx, [row])
+            audit.append(tx, [entry(now, None, "account.mail_changed", row, by=by(None), **wanted)])
             return self.shown(row)
 
         return one_by_one(put, commands)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from securedelivery.errors import Reason, Refusal
 from securedelivery.model import Timestamp, timestamp
-from securedelivery.service import chat, cursors
+from securedelivery.service import chat, cursors, outbox
 from securedelivery.service.accounts import Accounts
 from securedelivery.service.audits import NAMING, detail_of
 from securedelivery.service.batches import one_by_one
@@ -140,6 +140,7 @@ def _end(tx: Transaction, session: Session, now: Timestamp) -> bool:
     accounts.change(tx, [after])
     accounts.retire(tx, row.username)
     orders.erase(tx, row.id)
+    outbox.withdraw(tx, row.id, now)
     chat.erase(tx, row.id, now)
     chat.release_all(tx, row.id, now)
     audit.append(tx, [entry(now, session, "account.deleted", after)])

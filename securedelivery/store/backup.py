@@ -51,10 +51,14 @@ class Backup(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """kept: where the replaced database is now, if there was one. outdated: it will be migrated when it is opened."""
+    """kept: where the replaced database is now, if there was one. outdated: it will be migrated when it is opened.
+
+    mail: how many mails wait in it, which may have left since the backup was made.
+    """
 
     kept: Path | None
     outdated: bool
+    mail: int
 
 
 def backup(path: Path, target: Path) -> Backup:
@@ -94,8 +98,21 @@ def restore(source: Path, target: Path, keys: KeySource, *, replace: bool, despi
         _private(copy)
         shutil.copyfile(source, copy)
         outdated = _check(copy, source, keys, despite_audit=despite_audit)
+        mail = _doubt_mail(copy)
         _to_disk(copy)
-        return Restored(_put(copy, target, shop / "kept"), outdated)
+        return Restored(_put(copy, target, shop / "kept"), outdated, mail)
+
+
+def _doubt_mail(copy: Path) -> int:
+    """Mark what waits to be sent: it is sent, for none may be lost, and may go out for the second time. What was being
+    sent is marked by the server that finds it.
+    """
+    with closing(_connect(copy)) as connection:
+        if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'outbox'").fetchone()[0]:
+            return 0
+        connection.execute("UPDATE outbox SET interrupted = interrupted + 1 WHERE state = 'waiting'")
+        found = connection.execute("SELECT count(*) FROM outbox WHERE state IN ('waiting', 'sending')").fetchone()
+        return int(found[0])
 
 
 def _snapshot(path: Path, rough: Path) -> None:

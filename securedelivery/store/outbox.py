@@ -1,14 +1,47 @@
 """Mail that is to leave: rows that say what it tells of, and what has become of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, bindparam, delete, insert, literal_column, select
+from sqlalchemy import BindParameter, bindparam, delete, func, insert, literal_column, null, select, update
 
-from securedelivery.model import AccountId, MailKind, MailRoute, OrderId, Timestamp
+from securedelivery.model import AccountId, MailKind, MailRoute, MailState, OrderId, Timestamp
 from securedelivery.store.engine import Transaction
-from securedelivery.store.schema import accounts, mail_routes, outbox
-from securedelivery.store.statements import Statement, listed_rows, listing
+from securedelivery.store.schema import MAX_INTEGER, accounts, mail_routes, orders, outbox
+from securedelivery.store.statements import Parameters, Statement, listed, listed_rows, listing
+from securedelivery.store.vault import Sealed
+
+ANSWER = Sealed("outbox", "answer")
+
+
+class OutboxRow(NamedTuple):
+    """account_id: to whom; None for the operator. due_at: of one that waits, the next try; of one that is being sent,
+    the end of the claim; else since when it is so. interrupted: attempts of which nobody knows how they ended. answer:
+    what came of the last one, plain.
+    """
+
+    id: int
+    kind: MailKind
+    account_id: AccountId | None
+    order_id: OrderId | None
+    period: str | None
+    up_to: int | None
+    state: MailState
+    attempts: int
+    interrupted: int
+    created_at: Timestamp
+    due_at: Timestamp
+    answer: str | None
+
+
+class Settlement(NamedTuple):
+    """What has become of a row. due_at: as in OutboxRow; interrupted: whether it may have gone out all the same."""
+
+    number: int
+    state: MailState
+    due_at: Timestamp
+    answer: str
+    interrupted: bool = False
 
 
 class Receipt(NamedTuple):
@@ -50,6 +83,100 @@ _ADD_RECEIPTS = Statement(
         .where(accounts.c.email.is_not(None), accounts.c.mail_receipts == literal_column("1")),
     )
 )
+_columns = [outbox.c[name] for name in OutboxRow._fields]
+_is_state = outbox.c.state.in_(listed("states"))
+# Literals, for the planner takes a partial index only where it sees the index's own condition.
+_open = outbox.c.state.in_([literal_column("'waiting'"), literal_column("'sending'")])
+_of_route = outbox.c.route == bindparam("of_route")
+_NEXT = Statement(
+    select(*_columns)
+    .where(_open, _of_route, outbox.c.due_at <= bindparam("now"))
+    .order_by(outbox.c.due_at, outbox.c.id)
+    .limit(literal_column("1"))
+)
+_NEXT_DUE = Statement(select(func.min(outbox.c.due_at)).where(_open, _of_route))
+_by_number = outbox.c.id == bindparam("number")
+_CLAIM = Statement(
+    update(outbox)
+    .where(_by_number)
+    .values(
+        state=literal_column("'sending'"),
+        node=bindparam("by_node"),
+        due_at=bindparam("until"),
+        attempts=outbox.c.attempts + literal_column("1"),
+        interrupted=outbox.c.interrupted + bindparam("more_interrupted"),
+    )
+)
+_SETTLE = Statement(
+    update(outbox)
+    .where(_by_number, outbox.c.state == literal_column("'sending'"), outbox.c.node == bindparam("by_node"))
+    .values(
+        state=bindparam("new_state"),
+        node=null(),
+        due_at=bindparam("new_due_at"),
+        interrupted=outbox.c.interrupted + bindparam("more_interrupted"),
+        answer=bindparam("cell"),
+    )
+)
+_CLAIMED = Statement(
+    select(literal_column("1")).where(
+        _by_number, outbox.c.state == literal_column("'sending'"), outbox.c.node == bindparam("by_node")
+    )
+)
+_RELEASE = Statement(
+    update(outbox)
+    .where(_open, outbox.c.state == literal_column("'sending'"))
+    .values(
+        state=literal_column("'waiting'"),
+        node=null(),
+        due_at=bindparam("now"),
+        interrupted=outbox.c.interrupted + literal_column("1"),
+    )
+)
+_SENDING = Statement(select(func.count()).where(_open, outbox.c.state == literal_column("'sending'")))
+_PAGE = Statement(
+    select(*_columns).where(_is_state, outbox.c.id > bindparam("after")).order_by(outbox.c.id).limit(bindparam("count"))
+)
+_BY_NUMBERS = Statement(select(*_columns).where(outbox.c.id.in_(listed("numbers"))).order_by(outbox.c.id))
+_COUNTS = Statement(select(outbox.c.route, outbox.c.state, func.count()).group_by(outbox.c.route, outbox.c.state))
+_in_state = select(outbox.c.id).where(_is_state).order_by(outbox.c.id)
+_IN_STATE = Statement(_in_state)
+_RETRY = Statement(
+    update(outbox)
+    .where(
+        outbox.c.id.in_(listed("numbers")),
+        outbox.c.state.not_in([literal_column("'sending'"), literal_column("'sent'")]),
+    )
+    .values(state=literal_column("'waiting'"), due_at=bindparam("now"))
+)
+_FORGET = Statement(
+    delete(outbox).where(
+        outbox.c.id.in_(
+            select(outbox.c.id)
+            .where(outbox.c.id < bindparam("below"), outbox.c.due_at < bindparam("before"), ~_open)
+            .order_by(outbox.c.id)
+            .limit(bindparam("count"))
+        )
+    )
+)
+_of_account = outbox.c.account_id == bindparam("account")
+_WITHDRAW = Statement(
+    update(outbox)
+    .where(_open, _of_account)
+    .values(state=literal_column("'withdrawn'"), node=null(), due_at=bindparam("now"))
+)
+# Answers may quote the address. By the order's indexes, for the outbox has none of the account.
+_ERASE = Statement(
+    update(outbox)
+    .where(
+        outbox.c.order_id.in_(select(orders.c.id).where(orders.c.account_id == bindparam("account"))),
+        outbox.c.answer.is_not(None),
+    )
+    .values(answer=null())
+)
+_ERASE_OTHERS = Statement(
+    update(outbox).where(outbox.c.order_id.is_(None), _of_account, outbox.c.answer.is_not(None)).values(answer=null())
+)
 _ROUTES = Statement(select(mail_routes.c.route, mail_routes.c.since))
 _USE = Statement(insert(mail_routes).values({name: bindparam(name) for name in ("route", "since")}))
 _DISUSE = Statement(delete(mail_routes).where(mail_routes.c.route == bindparam("of_route")))
@@ -59,6 +186,99 @@ def add_receipts(tx: Transaction, receipts: Sequence[Receipt], at: Timestamp) ->
     """For those of the customers who have an address and want receipts."""
     if receipts:
         tx.write(_ADD_RECEIPTS, [{"receipts": listing(receipts), "at": at}])
+
+
+def claim(tx: Transaction, route: MailRoute, node: str, now: Timestamp, until: Timestamp) -> OutboxRow | None:
+    """The row that has been due for longest, which is this node's until then; None where none is due.
+
+    One that another sender had, and did not settle in its time, counts as interrupted.
+    """
+    found = tx.row(_NEXT, {"of_route": route.value, "now": now})
+    if found is None:
+        return None
+    row = _row(tx, found)
+    interrupted = int(row.state is MailState.SENDING)
+    tx.write(_CLAIM, [{"number": row.id, "by_node": node, "until": until, "more_interrupted": interrupted}])
+    return row._replace(
+        state=MailState.SENDING, due_at=until, attempts=row.attempts + 1, interrupted=row.interrupted + interrupted
+    )
+
+
+def settle(tx: Transaction, node: str, ended: Settlement) -> bool:
+    """For a row that this node has claimed. False where it has it no more: somebody else sees to it."""
+    if tx.row(_CLAIMED, {"number": ended.number, "by_node": node}) is None:
+        return False
+    row: Parameters = {
+        "number": ended.number,
+        "by_node": node,
+        "new_state": ended.state.value,
+        "new_due_at": ended.due_at,
+        "more_interrupted": int(ended.interrupted),
+        "cell": tx.vault.seal(ANSWER, ended.number, ended.answer),
+    }
+    tx.write(_SETTLE, [row])
+    return True
+
+
+def next_due(tx: Transaction, route: MailRoute) -> Timestamp | None:
+    """When the first row is due, or its claim ends."""
+    found = tx.row(_NEXT_DUE, {"of_route": route.value})
+    assert found is not None
+    due: Timestamp | None = found[0]
+    return due
+
+
+def release(tx: Transaction, now: Timestamp) -> int:
+    """Have all rows wait that somebody was sending; how many there were."""
+    found = tx.row(_SENDING)
+    assert found is not None
+    tx.write(_RELEASE, [{"now": now}])
+    return int(found[0])
+
+
+def page(tx: Transaction, states: Iterable[MailState], after: int, count: int) -> list[OutboxRow]:
+    """Up to `count` rows in these states, numbered above `after`, ascending."""
+    rows = tx.rows(_PAGE, {"states": listing(states), "after": after, "count": count})
+    return [_row(tx, row) for row in rows]
+
+
+def by_numbers(tx: Transaction, numbers: Iterable[int]) -> list[OutboxRow]:
+    """Those that exist, ascending."""
+    return [_row(tx, row) for row in tx.rows(_BY_NUMBERS, {"numbers": listing(numbers)})]
+
+
+def counts(tx: Transaction) -> dict[tuple[MailRoute, MailState], int]:
+    return {(MailRoute(route), MailState(state)): count for route, state, count in tx.rows(_COUNTS)}
+
+
+def in_state(tx: Transaction, state: MailState) -> list[int]:
+    """The numbers of all rows in this state."""
+    return [number for (number,) in tx.rows(_IN_STATE, {"states": listing([state])})]
+
+
+def retry(tx: Transaction, numbers: Iterable[int], now: Timestamp) -> None:
+    """Those that are neither sent nor being sent are due now."""
+    tx.write(_RETRY, [{"numbers": listing(numbers), "now": now}])
+
+
+def forget(tx: Transaction, before: Timestamp, count: int) -> None:
+    """Take out up to `count` rows that have been settled for longer."""
+    tx.write(_FORGET, [{"below": MAX_INTEGER, "before": before, "count": count}])
+
+
+def withdraw(tx: Transaction, account: AccountId, now: Timestamp) -> None:
+    """The account is being deleted: nothing goes there any more, and no answer about its address stays."""
+    tx.write(_WITHDRAW, [{"account": account, "now": now}])
+    tx.write(_ERASE, [{"account": account}])
+    tx.write(_ERASE_OTHERS, [{"account": account}])
+
+
+def _row(tx: Transaction, stored: Sequence[Any]) -> OutboxRow:
+    row = OutboxRow(*stored)
+    answer: Any = row.answer
+    return row._replace(
+        kind=MailKind(row.kind), state=MailState(row.state), answer=tx.vault.open(ANSWER, row.id, answer)
+    )
 
 
 def routes(tx: Transaction) -> dict[MailRoute, Timestamp]:

@@ -295,6 +295,8 @@ conversations = Table(
     sqlite_strict=True,
 )
 Index("ix_conversations_agent_id", conversations.c.agent_id, sqlite_where=conversations.c.agent_id.is_not(None))
+# To whom something was said that has not been read.
+Index("ix_conversations_unread", conversations.c.customer_id, sqlite_where=conversations.c.customer_unread > 0)
 
 # A conversation's messages stand side by side, so that a page of history is a page or two of the file.
 messages = Table(

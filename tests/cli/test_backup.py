@@ -82,7 +82,7 @@ def test_as_json(shell: Shell, place: Path) -> None:
     }
     restored = json.loads(shell("admin", "restore", "monday.db", "--force", "--json", *DATABASE).stdout)
     (kept,) = place.glob("shop.db.replaced-*")
-    assert restored == {"database": str(place / "shop.db"), "kept": str(kept), "outdated": False}
+    assert restored == {"database": str(place / "shop.db"), "kept": str(kept), "outdated": False, "mail": 0}
     (place / "shop.db").unlink()
     assert json.loads(shell("admin", "restore", "monday.db", "--json", *DATABASE).stdout)["kept"] is None
 

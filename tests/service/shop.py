@@ -25,6 +25,7 @@ from securedelivery.service.orders import (
     PlaceCommand,
     UpdateCommand,
 )
+from securedelivery.service.outbox import Outbox
 from securedelivery.service.passwords import Passwords
 from securedelivery.service.privacy import Privacy
 from securedelivery.service.rewards import RewardRules, Rewards
@@ -60,6 +61,7 @@ class Shop:
     names_file: Path
     events: list[object] = field(default_factory=list)
     keys: int = 0
+    receipts: bool = False
 
     def __post_init__(self) -> None:
         self.database.writer.on_commit = self.events.extend
@@ -67,7 +69,8 @@ class Shop:
         settings = AccountSettings(names_file=str(self.names_file))
         self.accounts = Accounts(self.database, self.clock, self.passwords, self.rules, settings)
         self.catalog = Catalog(self.database, self.clock, "EUR")
-        self.orders = Orders(self.database, self.clock, self.rules, "EUR")
+        self.orders = Orders(self.database, self.clock, self.rules, "EUR", receipts=self.receipts)
+        self.outbox = Outbox(self.database, self.clock)
         self.rewards = Rewards(self.database, self.clock, self.rules)
         self.chat = Chat(self.database, self.clock, self.events.extend)
         self.audits = Audits(self.database, self.clock)
@@ -91,6 +94,18 @@ class Shop:
             return [Session(row.id, username, role) for _ in commands]
 
         return self.database.writer.call(add, username)
+
+    def alter(self, session: Session, **columns: object) -> None:
+        """Columns of the account, such as email and mail_receipts."""
+
+        def run(tx: Transaction, commands: Sequence[Session]) -> list[None]:
+            for one in commands:
+                row = accounts.by_id(tx, one.account_id)
+                assert row is not None
+                accounts.change(tx, [row._replace(**columns)])  # type: ignore[arg-type]
+            return [None for _ in commands]
+
+        self.database.writer.call(run, session)
 
     def command(
         self,

@@ -7,7 +7,7 @@ from service.chat_room import ASSIGNED, WAITING, Room
 from service.shop import Shop
 
 from securedelivery.errors import Reason, Refusal
-from securedelivery.model import Role
+from securedelivery.model import MailPreferences, Role
 from securedelivery.service import administration
 from securedelivery.service.chat_events import ConversationChanged
 from securedelivery.service.events import AccountChanged
@@ -67,6 +67,25 @@ def test_disabling(shop: Shop, root: Session) -> None:
         (1, "account.enabled", "account:2", '{"by":"admin"}'),
         (None, "account.disabled", "account:2", '{"by":"operator"}'),
     ]
+
+
+def test_which_mail_an_account_gets(shop: Shop) -> None:
+    shop.customer("alice")
+    assert shop.accounts.set_mail("alice", {}).mail == MailPreferences(receipts=True, summaries=True, missed_chat=True)
+    assert shop.accounts.set_mail("alice", {"receipts": True}).mail.receipts  # as it is
+    wanted = {"receipts": False, "missed_chat": False}
+    changed = shop.accounts.set_mail("alice", wanted)
+    assert changed.mail == MailPreferences(receipts=False, summaries=True, missed_chat=False)
+    assert shop.accounts.named("alice") == changed
+    assert shop.accounts.set_mail("alice", {"receipts": True}).mail.receipts
+    assert audited(shop) == [
+        (None, "account.viewed", "account:1", '{"by":"operator"}'),
+        (None, "account.viewed", "account:1", '{"by":"operator"}'),
+        (None, "account.mail_changed", "account:1", '{"by":"operator","receipts":false,"missed_chat":false}'),
+        (None, "account.viewed", "account:1", '{"by":"operator"}'),
+        (None, "account.mail_changed", "account:1", '{"by":"operator","receipts":true}'),
+    ]
+    assert refused(shop.accounts.set_mail, "nobody", wanted) == (Reason.NOT_FOUND, {})
 
 
 def test_nobody_of_that_name(shop: Shop, root: Session) -> None:

@@ -316,7 +316,7 @@ def test_a_database_that_is_lost_comes_back(place: Path, monday: Path) -> None:
     (place / "shop.db").unlink()
     (place / "shop.db-wal").write_bytes(b"of the lost one")
     (place / "shop.db-shm").write_bytes(b"of the lost one")
-    assert restore(place, monday, replace=False) == (None, False)
+    assert restore(place, monday, replace=False) == (None, False, 0)
     (aside,) = names(place) - {"shop.db", "shop.db.key", "monday.db"}
     assert aside.startswith("shop.db.replaced-")
     assert aside.endswith("-wal")

@@ -68,3 +68,4 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
         sqlite_strict=True,
     )
+    op.execute("CREATE INDEX ix_conversations_unread ON conversations (customer_id) WHERE customer_unread > 0")
