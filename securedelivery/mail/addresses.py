@@ -18,8 +18,8 @@ _NAMED = re.compile(r"([^<>]*)<([^<>]*)>")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 _DEVIATING = frozenset("ßẞς")
-"""Python knows IDNA 2003 alone, to which these are other letters, and so another domain, maybe somebody else's (UTS 46).
-The two joiners that are so as well are not printable.
+"""Python knows IDNA 2003 alone, which makes other letters of these, and so another domain, maybe somebody else's
+(UTS 46). The two joiners of which it makes nothing are not printable.
 """
 
 

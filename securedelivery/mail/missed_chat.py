@@ -74,6 +74,11 @@ def _together(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+_LONG = (
+    "Mind its length: the card has 267 mm.\nYour case takes cards of up to 320 mm, once the cage for disks is taken"
+    " out; with the cage 250 mm. It is held by two screws at its bottom, and nothing else hangs on it. The power"
+    " supply has both of the plugs."
+)
 _SAMPLE = Missed(
     customer="alice",
     senders=["agnes", "bert"],
@@ -82,7 +87,7 @@ _SAMPLE = Missed(
         Message(ConversationId(3), sequence, sender, Role.AGENT, text, Timestamp(at), str(sequence))
         for sequence, sender, text, at in (
             (2, "agnes", "Hello Alice, yes, it fits: the board has two such slots.", "2026-11-30T17:45:00.000000Z"),
-            (3, "bert", "Mind its length: 267 mm.\n" + "The case is long enough. " * 9, "2026-11-30T18:02:00.000000Z"),
+            (3, "bert", _LONG, "2026-11-30T18:02:00.000000Z"),
         )
     ],
 )
