@@ -65,7 +65,7 @@ def test_the_commands_have_examples() -> None:
         f"securedelivery {group}"
         for group in (
             *("account", "deliveries", "order", "profile", "support"),
-            *("admin", "admin account", "admin audit", "admin catalog", "admin order"),
+            *("admin", "admin account", "admin audit", "admin catalog", "admin mail", "admin order", "admin report"),
         )
     }
 
