@@ -247,6 +247,8 @@ def _check_mail_server(section: str, server: MailServer) -> None:
                     f"{section}.host", f"{field.name} is set, but no mail server", "name it, or leave all of it out"
                 )
         return
+    if not str(server.host).strip():
+        raise ConfigurationError(f"{section}.host", "it is empty", "name the mail server, or leave all of it out")
     port, security = server.way
     if not 0 < port < 65_536:  # noqa: PLR2004 -- ports
         raise ConfigurationError(
