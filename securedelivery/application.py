@@ -229,11 +229,14 @@ class Running:
         self.address = self._server.start(*split_address(settings.server.listen))
         try:
             self._watcher.watch(security)
+            shop.outbox.use(settings.mail.servers.keys())
             if self._delivery is not None:
                 self._delivery.start()
             self._housekeeper.start()
         except BaseException:
             self._server.stop()
+            if self._delivery is not None:
+                self._delivery.stop()
             raise
 
     def reload(self) -> None:
@@ -253,7 +256,6 @@ class Running:
     def _mail(self) -> "Delivery | None":
         """None where no mail server is set. Raises ConfigurationError."""
         shop, mail = self._shop, self._shop.settings.mail
-        shop.outbox.use(mail.servers.keys())
         if not mail.servers:
             return None
         from securedelivery.mail.delivery import Delivery  # noqa: PLC0415 -- brings smtplib
@@ -267,16 +269,19 @@ class Running:
             yield Chore("missed chat", MISSED_SECONDS, missed.queue_due)
         if MailRoute.SUMMARIES in servers:
             yield Chore("summaries", DUE_SECONDS, self._queue_summaries)
-        yield Chore("old mail", FORGET_SECONDS, shop.outbox.forget)
+        yield Chore("old mail", FORGET_SECONDS, self._tidy_mail)
 
     def _queue_summaries(self) -> None:
         """Some accounts at a time, so that what other processes have changed is told in time."""
+        self._shop.summaries.queue_due(self._interrupted)
 
-        def interrupted() -> bool:
-            self._hear()
-            return self._stopping.is_set()
+    def _tidy_mail(self) -> None:
+        self._shop.outbox.tidy(self._interrupted)
 
-        self._shop.summaries.queue_due(interrupted)
+    def _interrupted(self) -> bool:
+        """Between two portions of a long chore: whether to leave the rest."""
+        self._hear()
+        return self._stopping.is_set()
 
     def _hear(self) -> None:
         """Tell what other processes have changed."""

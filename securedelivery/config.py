@@ -242,7 +242,8 @@ def _check_mail(mail: MailSettings) -> None:
 def _check_mail_server(section: str, server: MailServer) -> None:
     if not server.used:
         for field in msgspec.structs.fields(type(server)):
-            if getattr(server, field.name) is not None:
+            # A password may stand in the environment of commands that have been given no settings.
+            if field.name != "password" and getattr(server, field.name) is not None:
                 raise ConfigurationError(
                     f"{section}.host", f"{field.name} is set, but no mail server", "name it, or leave all of it out"
                 )

@@ -13,6 +13,7 @@
      +-- MailError
      |    +-- MailServerFailure      there is no session with the mail server, or it has ended; `hint` says what to do
      |    +-- MailRefused            the mail server does not take one message, for now or for good
+     |    +-- NotYet                 this mail is not to be written before some time
      |    +-- Unwanted               nobody is to get this mail any more
      |    +-- Undeliverable          this mail cannot be written: no address, damaged data
      +-- ConnectionFailure       the client has no usable connection; `hint` says what to do
@@ -33,6 +34,7 @@ __all__ = [
     "MailError",
     "MailRefused",
     "MailServerFailure",
+    "NotYet",
     "PeerClosed",
     "ProtocolError",
     "Reason",
@@ -195,6 +197,10 @@ class MailRefused(MailError):  # noqa: N818 -- an answer of the server, not a fa
         super().__init__(answer)
         self.answer = answer
         self.permanent = permanent
+
+
+class NotYet(MailError):  # noqa: N818 -- what is so, not a fault
+    """It is too early for this mail."""
 
 
 class Unwanted(MailError):  # noqa: N818 -- what is so, not a fault

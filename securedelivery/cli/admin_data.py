@@ -109,8 +109,9 @@ def restore(
         output.line(f"what was there is kept: {restored.kept}")
     if restored.mail:
         output.note(
-            f"{quantity(restored.mail, 'mail waits', 'mails wait')} in it: what has left since it was made comes a"
-            " second time, with the same Message-ID. Which they are: securedelivery admin mail queue"
+            f"{quantity(restored.mail, 'mail')} that waited in it may have left since, and will not leave by"
+            f" {'itself' if restored.mail == 1 else 'themselves'}:"
+            " securedelivery admin mail queue shows, securedelivery admin mail retry sends what is held"
         )
     if restored.outdated:
         output.note("It was made by an earlier version of this program: the next start brings it up to date.")

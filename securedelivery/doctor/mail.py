@@ -30,4 +30,5 @@ def _server(settings: Settings, route: MailRoute, now: datetime) -> Iterator[Fou
     operator = address_of(settings.mail.operator or server.sender or "")
     to = None if operator is None else operator.addr_spec
     for fact in probe.examine(server, section, to, now=now):
-        yield Found(State(fact.state), fact.what, fact.remedy)
+        what = fact.what if fact.what.startswith(section) else f"{section}: {fact.what}"
+        yield Found(State(fact.state), what, fact.remedy)

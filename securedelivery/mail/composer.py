@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from securedelivery.errors import Undeliverable, Unwanted
+from securedelivery.errors import NotYet, Undeliverable, Unwanted
 from securedelivery.mail import message, missed_chat, receipts, summaries
 from securedelivery.mail.rendering import Content, Templates
 from securedelivery.mail.settings import MailServer, MailSettings
@@ -63,7 +63,7 @@ class Composer:
         self._summaries = summaries
 
     def __call__(self, row: OutboxRow) -> EmailMessage:
-        """Raises Unwanted, Undeliverable; DamagedRow where what it needs cannot be read."""
+        """Raises Unwanted, NotYet, Undeliverable; DamagedRow where what it needs cannot be read."""
         if row.kind is MailKind.OPERATOR_SUMMARY:
             return self._to_operator(row)
         assert row.account_id is not None, "the schema: everything else is an account's"
@@ -72,6 +72,7 @@ class Composer:
             content = self._content(tx, row, account)
         if content is None:  # not in the transaction: a month takes its time
             assert row.period is not None
+            self._check_over(Month(row.period))
             summary = self._summaries.customer(account.id, Month(row.period))
             content = summaries.content(summary, shop_name=self._shop_name, currency=self._currency)
         assert account.email is not None, "_account() has seen to it"
@@ -117,9 +118,15 @@ class Composer:
         if self._mail.operator is None:
             raise Unwanted("mail.operator is not set any more")
         assert row.period is not None
+        self._check_over(Month(row.period))
         summary = self._summaries.operator(Month(row.period))
         content = summaries.content(summary, shop_name=self._shop_name, currency=self._currency)
         return self._message(row, message.operator(self._mail.operator), content, None)
+
+    def _check_over(self, month: Month) -> None:
+        """A command without the server's settings may have queued it by the calendar of another zone. Raises NotYet."""
+        if not self._summaries.is_over(month):
+            raise NotYet(f"{month} is not over in {self._mail.time_zone}")
 
     def _message(self, row: OutboxRow, to: Address, content: Content, unsubscribe: str | None) -> EmailMessage:
         server = self._mail.servers.get(route_of(row.kind))

@@ -126,8 +126,13 @@ class Line(smtplib.SMTP):
     def answer(self) -> Answer:
         return Answer.of(*self.getreply())
 
-    def hurry(self, seconds: float) -> None:
-        """From now on this is the timeout."""
+    @property
+    def seconds(self) -> float:
+        """The timeout of an operation."""
+        return self._seconds
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
         self._seconds = seconds
 
     def getreply(self) -> tuple[int, bytes]:

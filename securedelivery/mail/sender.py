@@ -3,7 +3,7 @@
     due? -> claim -> compose -> session -> send -> settle and claim the next -> ...
 
 What goes wrong with a message is the message's: it waits, fails or is withdrawn. What goes wrong with the mail server
-is the route's: nothing fails for it, and all pauses.
+is the route's: all pauses, and nothing fails for it before outbox.PATIENCE is over.
 """
 
 import contextlib
@@ -20,7 +20,15 @@ from pathlib import Path
 
 import structlog
 
-from securedelivery.errors import MailRefused, MailServerFailure, SecureDeliveryError, Undeliverable, Unwanted
+from securedelivery.errors import (
+    ConfigurationError,
+    DamagedRow,
+    MailRefused,
+    MailServerFailure,
+    NotYet,
+    Undeliverable,
+    Unwanted,
+)
 from securedelivery.mail.smtp import Session
 from securedelivery.model import MailRoute
 from securedelivery.service.outbox import Failed, Later, Outbox, Outcome, Sent, Withdrawn
@@ -35,7 +43,7 @@ LINGER_SECONDS = 5.0
 MESSAGES = 100
 """In one session; some servers end it themselves at about as many."""
 
-MESSAGE_SECONDS = 120.0
+MESSAGE_SECONDS = 300.0
 """For one message, whatever the server does meanwhile. Well below outbox.LEASE."""
 
 STOP_SECONDS = 3.0
@@ -46,6 +54,8 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=1)
 
 ROUTE_PAUSE, LONGEST_ROUTE_PAUSE = timedelta(seconds=5), timedelta(minutes=10)
 """Of the route, when there is no session to be had."""
+
+BUSY = "the mail server asks for a pause; if that is often so, ask its operator for what it allows"
 
 QUIET_SECONDS = 60.0
 """The same trouble is logged once in this time."""
@@ -107,7 +117,9 @@ class Sender:
         if self._thread.ident is not None:
             self._thread.join(max(0.0, self._stop_by - time.monotonic()))
             self._abort()
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
+            if self._thread.is_alive():  # looking up a name, which nothing can end: it has sent nothing
+                self._logger.warning("= left behind, still looking for its mail server", route=self._route.value)
 
     # On the thread
 
@@ -121,9 +133,21 @@ class Sender:
                 if self._may_complain():
                     _log.error("! sending mail has failed; it will be tried again: %s", place_of(error))
         self._hang_up()
+        if self._ended is not None:
+            try:
+                self._settle(*self._ended)
+            except Exception as error:  # noqa: BLE001 -- the next start sends it again, and says so
+                _log.error("! what became of mail %d is not written down: %s", self._ended[0].id, place_of(error))
+
+    def _settle(self, row: OutboxRow, outcome: Outcome) -> None:
+        self._outbox.settle(self._node, row, outcome)
+        self._ended = None
 
     def _work(self) -> None:
         """Send what is due, or wait for a moment."""
+        if (pause := self._paused()) > 0:
+            self._stopping.wait(pause)
+            return
         self._woken.clear()
         if (wait := self._seconds_to_work()) > 0:
             if self._session is not None and time.monotonic() - self._used >= LINGER_SECONDS:
@@ -137,14 +161,13 @@ class Sender:
                 return
             self._ended = (row, self._delivered(row))
         if self._ended is not None:
-            self._outbox.settle(self._node, *self._ended)
-            self._ended = None
+            self._settle(*self._ended)
 
     def _seconds_to_work(self) -> float:
         if self._ended is not None:
-            return self._paused()
+            return 0.0
         due = self._outbox.seconds_to_next(self._route)
-        return POLL_SECONDS if due is None else max(due, self._paused())
+        return POLL_SECONDS if due is None else due
 
     def _paused(self) -> float:
         """Seconds."""
@@ -153,9 +176,13 @@ class Sender:
     def _delivered(self, row: OutboxRow) -> Outcome:
         try:
             outcome = self._tried(row)
-        except Exception as error:  # noqa: BLE001 -- a bug in writing one mail is not to stop the others
-            _log.error("! mail %d could not be written: %s", row.id, place_of(error))
-            outcome = Failed(f"a fault of this program: {type(error).__name__}; it is in the log")
+        except Exception as error:  # noqa: BLE001 -- a bug in one mail, or a machine short of something for a moment
+            _log.error("! mail %d could not be sent: %s", row.id, place_of(error))
+            uncertain = self._is_uncertain()
+            self._hang_up()
+            self._pause_route()
+            answer = f"a fault of this program or machine: {type(error).__name__}; it is in the log"
+            outcome = Later(answer, self._pause_of(row), uncertain)
         self._tell(row, outcome)
         return outcome
 
@@ -164,7 +191,9 @@ class Sender:
             message = self._compose(row)
         except Unwanted as error:
             return Withdrawn(str(error))
-        except SecureDeliveryError as error:  # Undeliverable, or a damaged row
+        except NotYet as error:
+            return Later(str(error), self._pause_of(row))
+        except (Undeliverable, DamagedRow, ConfigurationError) as error:  # the last: a template
             return Failed(str(error))
         try:
             session = self._usable()
@@ -175,17 +204,28 @@ class Sender:
         except Undeliverable as error:
             return Failed(str(error))
         except MailRefused as error:
+            if error.answer.startswith("421"):  # it wants to be left in peace (RFC 5321, 3.8)
+                self._hang_up()
+                self._pause_route()
+                if self._may_complain():
+                    self._logger.warning("! mail does not leave", route=self._route.value, code="421", hint=BUSY)
+                return Later(error.answer, max(self._pause_of(row), timedelta(seconds=self._paused())))
             self._succeeded()
             return Failed(error.answer) if error.permanent else Later(error.answer, self._pause_of(row))
         except MailServerFailure as error:
-            uncertain = self._session is not None and self._session.uncertain
+            uncertain = self._is_uncertain()
             self._hang_up()
             self._pause_route()
             if self._may_complain():
                 self._logger.warning("! mail does not leave", route=self._route.value, what=str(error), hint=error.hint)
-            return Later(str(error), timedelta(seconds=max(0.0, self._paused())), uncertain)
+            pause = timedelta(seconds=max(0.0, self._paused()))
+            # What may have arrived is not sent again as often as the route is tried.
+            return Later(str(error), max(pause, self._pause_of(row)) if uncertain else pause, uncertain)
         self._succeeded()
         return Sent(answer)
+
+    def _is_uncertain(self) -> bool:
+        return self._session is not None and self._session.uncertain
 
     def _usable(self) -> Session:
         """The session, or a new one that is not open yet."""

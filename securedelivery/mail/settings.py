@@ -1,6 +1,6 @@
 """`[mail]`, and the two mail servers below it."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -39,6 +39,10 @@ class MailServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __repr__(self) -> str:
         """Without the password, which would else stand in every traceback that shows the settings."""
         return f"{type(self).__name__}({self.host}:{self.way[0]})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Nor here: msgspec's own shows every field."""
+        return [("host", self.host), ("port", self.way[0])]
 
     @property
     def used(self) -> bool:

@@ -34,6 +34,10 @@ __all__ = ["OPERATION_SECONDS", "Session", "load"]
 
 OPERATION_SECONDS = 30.0
 """Connecting, TLS's handshake, a command with its answer: each of them. RFC 5321 would wait for minutes."""
+PATIENT = 8
+"""Times as long for the answer to a message as for others. Whoever hangs up before it sends the message once more, and
+some servers look for viruses first; RFC 5321, 4.5.3.2.6, has ten minutes.
+"""
 GOODBYE_SECONDS = 2.0  # for QUIT's answer, which changes nothing
 MAX_PASSWORD = 1_024  # bytes; AUTH PLAIN is one line
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -171,7 +175,9 @@ class Session:
             self._line.send(content)
             self.uncertain = True  # not before: without the dot there is no message
             self._line.send(b".\r\n")
+            self._line.seconds = self._seconds * PATIENT
             answer = self._line.answer()
+            self._line.seconds = self._seconds
             self.uncertain = not (answer.is_good or answer.is_refusal)
             self._agree(answer)
             self._is_untidy = False
@@ -194,7 +200,7 @@ class Session:
         if self.is_open:
             self._is_ready = False
             try:
-                self._line.hurry(GOODBYE_SECONDS)
+                self._line.seconds = GOODBYE_SECONDS
                 self._line.ask("QUIT")
             except OSError:
                 pass  # it is over either way
@@ -310,7 +316,7 @@ class Session:
         if special is not None:
             return special
         if isinstance(error, TimeoutError):
-            return f"did not answer within {self._seconds:g} seconds", ""
+            return f"did not answer within {self._line.seconds:g} seconds", ""
         if isinstance(error, NoAnswer):
             return "does not speak SMTP: what it said is no answer", f"check {self.section}.port"
         if isinstance(error, Ended | ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError):

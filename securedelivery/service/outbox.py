@@ -22,14 +22,26 @@ from securedelivery.store import accounts, audit, outbox
 from securedelivery.store.engine import Database, Transaction
 from securedelivery.store.outbox import OutboxRow, Settlement
 
-LEASE = timedelta(minutes=10)
-"""How long a sender may have a row: several times what a message takes at the most, and what clocks of nodes differ."""
+LEASE = timedelta(minutes=30)
+"""How long a sender may have a row: what a message takes at the most, and a pause behind it if what became of it cannot
+be written down, and what the clocks of nodes differ.
+"""
 
 PATIENCE = timedelta(days=5)
-"""For how long a mail is tried (RFC 5321, 4.5.4.1)."""
+"""For how long a mail is tried (RFC 5321, 4.5.4.1), from the first try or the operator's retry()."""
+
+MOST_UNCERTAIN = 5
+"""How often a mail may be sent of which no server has said whether it took it: its customer may have all of them."""
+
+FARTHEST = timedelta(hours=2)
+"""No mail is put off for longer. What waits for a later time was put off while the clock was ahead."""
+
+STALE = "held: its mail server was out of use when it was due; admin mail retry sends it"
 
 KEPT = timedelta(days=400)
 """How long it is known what was sent: a month's summary is unique for longer than anybody would send it again."""
+
+_OPEN = (MailState.WAITING, MailState.SENDING)
 
 AT_ONCE = 500
 """Old rows that one transaction takes out."""
@@ -79,18 +91,27 @@ class Outbox:
     # For the server, when it starts
 
     def use(self, routes: Collection[MailRoute]) -> None:
-        """Leave word of which routes are in use: other processes go by it."""
-        if self.uses().keys() != set(routes):
+        """Leave word of which routes are in use: other processes go by it.
+
+        What has been waiting for longer than PATIENCE for a route that comes into use fails, so that somebody decides.
+        """
+        now = timestamp(self._clock())
+        used = self.uses()
+        if used.keys() != set(routes) or any(since > now for since in used.values()):
             self._database.writer.call(self._use, frozenset(routes))
 
     def _use(self, tx: Transaction, commands: Sequence[frozenset[MailRoute]]) -> list[None]:
-        now = timestamp(self._clock())
+        moment = self._clock()
+        now = timestamp(moment)
         for wanted in commands:
-            used = outbox.routes(tx).keys()
-            for route in sorted(wanted - used):
-                outbox.use(tx, route, now)
-            for route in sorted(used - wanted):
-                outbox.disuse(tx, route)
+            used = {route for route, since in outbox.routes(tx).items() if since <= now}
+            for route in MailRoute:
+                if route not in used & wanted:
+                    outbox.disuse(tx, route)
+                if route in wanted - used:
+                    outbox.use(tx, route, now)
+                    # Nobody wants to be thanked now for an order of last summer.
+                    outbox.hold(tx, route, timestamp(moment - PATIENCE), now, STALE)
         return [None for _ in commands]
 
     def uses(self) -> dict[MailRoute, Timestamp]:
@@ -106,7 +127,10 @@ class Outbox:
         return self._database.writer.call(self._recover, None)
 
     def _recover(self, tx: Transaction, commands: Sequence[None]) -> list[int]:
-        return [outbox.release(tx, timestamp(self._clock())) for _ in commands]
+        now = self._clock()
+        counts = [outbox.release(tx, timestamp(now)) for _ in commands]
+        outbox.pull(tx, timestamp(now + FARTHEST), timestamp(now))
+        return counts
 
     # For a sender
 
@@ -191,13 +215,34 @@ class Outbox:
 
     # For the housekeeper
 
-    def forget(self) -> None:
-        """Take out what was settled long ago."""
-        self._database.writer.call(_forget, timestamp(self._clock() - KEPT))
+    def tidy(self, between: Callable[[], bool] = lambda: False) -> None:
+        """Take out what was settled long ago, and see that nothing waits for a clock that was ahead.
+
+        between: called behind each AT_ONCE rows; whether to leave the rest to the next time.
+        """
+        self._database.writer.call(self._pull, None)
+        before = timestamp(self._clock() - KEPT)
+        after = 0
+        while True:
+            with self._database.read() as tx:
+                rows = outbox.ages(tx, after, AT_ONCE)
+            old = [row for row in rows if row.created_at < before]
+            gone = [row.number for row in old if row.due_at < before and row.state not in _OPEN]
+            if gone:
+                self._database.writer.call(_forget, gone)
+            if len(old) < AT_ONCE or between():
+                return
+            after = rows[-1].number
+
+    def _pull(self, tx: Transaction, commands: Sequence[None]) -> list[int]:
+        now = self._clock()
+        return [outbox.pull(tx, timestamp(now + FARTHEST), timestamp(now)) for _ in commands]
 
 
 def settlement(row: OutboxRow, outcome: Outcome, now: datetime) -> Settlement:
-    """What is written of it. A mail that still does not leave after PATIENCE has failed."""
+    """What is written of it. A mail that still does not leave after PATIENCE has failed, and so has one that may have
+    left MOST_UNCERTAIN times.
+    """
     at = timestamp(now)
     match outcome:
         case Sent(answer):
@@ -207,8 +252,14 @@ def settlement(row: OutboxRow, outcome: Outcome, now: datetime) -> Settlement:
         case Withdrawn(answer):
             return Settlement(row.id, MailState.WITHDRAWN, at, answer)
         case Later(answer, pause, uncertain):
-            if now - datetime.fromisoformat(row.created_at) >= PATIENCE:
-                answer = f"given up after {PATIENCE.days} days: {answer}"
+            since = now if row.tried_since is None else datetime.fromisoformat(row.tried_since)
+            given_up = ""
+            if now - since >= PATIENCE:
+                given_up = f"given up after {PATIENCE.days} days"
+            elif uncertain and row.interrupted + 1 >= MOST_UNCERTAIN:
+                given_up = f"given up, for it may have arrived {row.interrupted + 1} times"
+            if given_up:
+                answer = f"{given_up}: {answer}"
                 return Settlement(row.id, MailState.FAILED, at, answer, interrupted=uncertain)
             return Settlement(row.id, MailState.WAITING, timestamp(now + pause), answer, interrupted=uncertain)
 
@@ -238,7 +289,7 @@ def _retriable(tx: Transaction, numbers: Sequence[int]) -> list[int]:
     return sorted(found)
 
 
-def _forget(tx: Transaction, commands: Sequence[Timestamp]) -> list[None]:
-    for before in commands:
-        outbox.forget(tx, before, AT_ONCE)
+def _forget(tx: Transaction, commands: Sequence[Sequence[int]]) -> list[None]:
+    for numbers in commands:
+        outbox.forget(tx, numbers)
     return [None for _ in commands]

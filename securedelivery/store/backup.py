@@ -21,8 +21,10 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from securedelivery.errors import StoreError
+from securedelivery.model import timestamp
 from securedelivery.store import inspection
 from securedelivery.store.engine import BUSY_MILLISECONDS
+from securedelivery.store.outbox import ANSWER
 from securedelivery.store.schema import HEAD
 from securedelivery.store.vault import KeySource
 
@@ -53,7 +55,7 @@ class Backup(NamedTuple):
 class Restored(NamedTuple):
     """kept: where the replaced database is now, if there was one. outdated: it will be migrated when it is opened.
 
-    mail: how many mails wait in it, which may have left since the backup was made.
+    mail: how many mails waited in it, and are held, for they may have left since the backup was made.
     """
 
     kept: Path | None
@@ -98,21 +100,36 @@ def restore(source: Path, target: Path, keys: KeySource, *, replace: bool, despi
         _private(copy)
         shutil.copyfile(source, copy)
         outdated = _check(copy, source, keys, despite_audit=despite_audit)
-        mail = _doubt_mail(copy)
+        mail = _hold_mail(copy, keys)
         _to_disk(copy)
         return Restored(_put(copy, target, shop / "kept"), outdated, mail)
 
 
-def _doubt_mail(copy: Path) -> int:
-    """Mark what waits to be sent: it is sent, for none may be lost, and may go out for the second time. What was being
-    sent is marked by the server that finds it.
+HELD = "held: it waited when the backup was made, and may have left since; admin mail retry sends it"
+
+
+def _hold_mail(copy: Path, keys: KeySource) -> int:
+    """Nothing leaves a restored database by itself: what waited has probably left long ago, and months and chat of the
+    time since have been told. Whoever restores it knows; what is held is there to be sent.
     """
+    now = timestamp(datetime.now(UTC))
     with closing(_connect(copy)) as connection:
         if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'outbox'").fetchone()[0]:
             return 0
-        connection.execute("UPDATE outbox SET interrupted = interrupted + 1 WHERE state = 'waiting'")
-        found = connection.execute("SELECT count(*) FROM outbox WHERE state IN ('waiting', 'sending')").fetchone()
-        return int(found[0])
+        lock = inspection.lock(connection)
+        if lock is None:  # nobody can open it; the next start says so
+            return 0
+        vault = keys.open(lock)
+        waiting = connection.execute("SELECT id FROM outbox WHERE state IN ('waiting', 'sending')").fetchall()
+        connection.execute("BEGIN")
+        connection.executemany(
+            "UPDATE outbox SET state = 'failed', node = NULL, interrupted = interrupted + 1, due_at = ?, answer = ?"
+            " WHERE id = ?",
+            [(now, vault.seal(ANSWER, number, HELD), number) for (number,) in waiting],
+        )
+        connection.execute("UPDATE mail_routes SET since = ?", (now,))
+        connection.execute("COMMIT")
+        return len(waiting)
 
 
 def _snapshot(path: Path, rough: Path) -> None:

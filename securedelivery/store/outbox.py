@@ -7,7 +7,7 @@ from sqlalchemy import BindParameter, bindparam, delete, func, insert, literal_c
 
 from securedelivery.model import AccountId, MailKind, MailRoute, MailState, OrderId, Timestamp
 from securedelivery.store.engine import Transaction
-from securedelivery.store.schema import MAX_INTEGER, accounts, mail_routes, orders, outbox
+from securedelivery.store.schema import accounts, mail_routes, orders, outbox
 from securedelivery.store.statements import Parameters, Statement, listed, listed_rows, listing
 from securedelivery.store.vault import Sealed
 
@@ -16,8 +16,8 @@ ANSWER = Sealed("outbox", "answer")
 
 class OutboxRow(NamedTuple):
     """account_id: to whom; None for the operator. due_at: of one that waits, the next try; of one that is being sent,
-    the end of the claim; else since when it is so. interrupted: attempts of which nobody knows how they ended. answer:
-    what came of the last one, plain.
+    the end of the claim; else since when it is so. interrupted: attempts of which nobody knows how they ended.
+    tried_since: when the tries began that count. answer: what came of the last one, plain.
     """
 
     id: int
@@ -31,6 +31,7 @@ class OutboxRow(NamedTuple):
     interrupted: int
     created_at: Timestamp
     due_at: Timestamp
+    tried_since: Timestamp | None
     answer: str | None
 
 
@@ -105,11 +106,12 @@ _CLAIM = Statement(
         due_at=bindparam("until"),
         attempts=outbox.c.attempts + literal_column("1"),
         interrupted=outbox.c.interrupted + bindparam("more_interrupted"),
+        tried_since=func.coalesce(outbox.c.tried_since, bindparam("now")),
     )
 )
 _SETTLE = Statement(
     update(outbox)
-    .where(_by_number, outbox.c.state == literal_column("'sending'"), outbox.c.node == bindparam("by_node"))
+    .where(_by_number)
     .values(
         state=bindparam("new_state"),
         node=null(),
@@ -147,17 +149,34 @@ _RETRY = Statement(
         outbox.c.id.in_(listed("numbers")),
         outbox.c.state.not_in([literal_column("'sending'"), literal_column("'sent'")]),
     )
-    .values(state=literal_column("'waiting'"), due_at=bindparam("now"))
+    .values(state=literal_column("'waiting'"), due_at=bindparam("now"), tried_since=null())
 )
-_FORGET = Statement(
-    delete(outbox).where(
-        outbox.c.id.in_(
-            select(outbox.c.id)
-            .where(outbox.c.id < bindparam("below"), outbox.c.due_at < bindparam("before"), ~_open)
-            .order_by(outbox.c.id)
-            .limit(bindparam("count"))
-        )
+_BEHIND = Statement(
+    select(outbox.c.id, outbox.c.state, outbox.c.created_at, outbox.c.due_at)
+    .where(outbox.c.id > bindparam("after"))
+    .order_by(outbox.c.id)
+    .limit(bindparam("count"))
+)
+_FORGET = Statement(delete(outbox).where(outbox.c.id.in_(listed("numbers")), ~_open))
+_PULL = Statement(
+    update(outbox)
+    .where(_open, outbox.c.state == literal_column("'waiting'"), outbox.c.due_at > bindparam("beyond"))
+    .values(due_at=bindparam("now"))
+)
+_FAR = Statement(
+    select(func.count()).where(
+        _open, outbox.c.state == literal_column("'waiting'"), outbox.c.due_at > bindparam("beyond")
     )
+)
+_LEFT = Statement(
+    select(outbox.c.id).where(
+        _open, _of_route, outbox.c.state == literal_column("'waiting'"), outbox.c.created_at < bindparam("before")
+    )
+)
+_HOLD = Statement(
+    update(outbox)
+    .where(_by_number)
+    .values(state=literal_column("'failed'"), due_at=bindparam("now"), answer=bindparam("cell"))
 )
 _of_account = outbox.c.account_id == bindparam("account")
 _WITHDRAW = Statement(
@@ -198,9 +217,13 @@ def claim(tx: Transaction, route: MailRoute, node: str, now: Timestamp, until: T
         return None
     row = _row(tx, found)
     interrupted = int(row.state is MailState.SENDING)
-    tx.write(_CLAIM, [{"number": row.id, "by_node": node, "until": until, "more_interrupted": interrupted}])
+    tx.write(_CLAIM, [{"number": row.id, "by_node": node, "until": until, "more_interrupted": interrupted, "now": now}])
     return row._replace(
-        state=MailState.SENDING, due_at=until, attempts=row.attempts + 1, interrupted=row.interrupted + interrupted
+        state=MailState.SENDING,
+        due_at=until,
+        attempts=row.attempts + 1,
+        interrupted=row.interrupted + interrupted,
+        tried_since=row.tried_since or now,
     )
 
 
@@ -210,7 +233,6 @@ def settle(tx: Transaction, node: str, ended: Settlement) -> bool:
         return False
     row: Parameters = {
         "number": ended.number,
-        "by_node": node,
         "new_state": ended.state.value,
         "new_due_at": ended.due_at,
         "more_interrupted": int(ended.interrupted),
@@ -261,9 +283,39 @@ def retry(tx: Transaction, numbers: Iterable[int], now: Timestamp) -> None:
     tx.write(_RETRY, [{"numbers": listing(numbers), "now": now}])
 
 
-def forget(tx: Transaction, before: Timestamp, count: int) -> None:
-    """Take out up to `count` rows that have been settled for longer."""
-    tx.write(_FORGET, [{"below": MAX_INTEGER, "before": before, "count": count}])
+class Age(NamedTuple):
+    number: int
+    state: MailState
+    created_at: Timestamp
+    due_at: Timestamp
+
+
+def ages(tx: Transaction, after: int, count: int) -> list[Age]:
+    """Up to `count` rows numbered above `after`, ascending; which is about the order of time."""
+    rows = tx.rows(_BEHIND, {"after": after, "count": count})
+    return [Age(number, MailState(state), *times) for number, state, *times in rows]
+
+
+def forget(tx: Transaction, numbers: Iterable[int]) -> None:
+    """Take out those that are settled."""
+    tx.write(_FORGET, [{"numbers": listing(numbers)}])
+
+
+def pull(tx: Transaction, beyond: Timestamp, now: Timestamp) -> int:
+    """Have those tried now that wait for a time behind `beyond`; how many there were."""
+    found = tx.row(_FAR, {"beyond": beyond})
+    assert found is not None
+    if found[0]:
+        tx.write(_PULL, [{"beyond": beyond, "now": now}])
+    return int(found[0])
+
+
+def hold(tx: Transaction, route: MailRoute, before: Timestamp, now: Timestamp, answer: str) -> int:
+    """Have those of the route fail that have been waiting for longer; how many there were."""
+    numbers = [number for (number,) in tx.rows(_LEFT, {"of_route": route.value, "before": before})]
+    seal = tx.vault.seal
+    tx.write(_HOLD, [{"number": number, "now": now, "cell": seal(ANSWER, number, answer)} for number in numbers])
+    return len(numbers)
 
 
 def withdraw(tx: Transaction, account: AccountId, now: Timestamp) -> None:

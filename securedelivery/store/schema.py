@@ -351,6 +351,7 @@ outbox = Table(
     # waiting: not to be tried before; sending: the sender has it until then; else when that became of it.
     Column("due_at", Text, nullable=False),
     Column("node", Text),  # who is sending it
+    Column("tried_since", Text),  # the first try, or the first since the operator has asked for another
     Column("answer", LargeBinary),  # the mail server's, or why there was none: may quote the address
     _one_of("kind", MailKind),
     _one_of("route", MailRoute),
@@ -359,8 +360,11 @@ outbox = Table(
     CheckConstraint("(node IS NOT NULL) = (state = 'sending')", name="node_while_sending"),
     _moment("created_at"),
     _moment("due_at"),
+    _moment("tried_since"),
     sqlite_strict=True,
 )
+# For the end of an account; what is about orders is found by them.
+Index("ix_outbox_account_id", outbox.c.account_id, sqlite_where=outbox.c.order_id.is_(None))
 Index("ix_outbox_due", outbox.c.route, outbox.c.due_at, sqlite_where=outbox.c.state.in_(("waiting", "sending")))
 # One of each kind: of an order, of an account and month, of a month for the operator, and of what was said up to there.
 Index("uq_outbox_order", outbox.c.order_id, outbox.c.kind, unique=True, sqlite_where=outbox.c.order_id.is_not(None))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from service.shop import Clock, Shop, entry
 
-from securedelivery.errors import ConfigurationError, DamagedRow, Undeliverable, Unwanted
+from securedelivery.errors import ConfigurationError, DamagedRow, NotYet, Undeliverable, Unwanted
 from securedelivery.mail import composer as module
 from securedelivery.mail.composer import Composer
 from securedelivery.mail.settings import MailSettings, ReceiptsServer, SummariesServer
@@ -208,6 +208,16 @@ def test_months(shop: Shop, grete: Session) -> None:
     assert operator["To"] == "Boss <boss@bits.example>"
     assert "List-Unsubscribe" not in operator
     assert "EUR 619.00" in said(operator)
+
+
+@pytest.mark.parametrize("kind", [MailKind.CUSTOMER_SUMMARY, MailKind.OPERATOR_SUMMARY])
+def test_a_month_that_was_queued_by_the_calendar_of_another_zone(shop: Shop, grete: Session, kind: MailKind) -> None:
+    row = ordered(shop, grete)._replace(kind=kind, order_id=None, period="2026-03")
+    shop.clock.now = datetime(2026, 4, 1, tzinfo=UTC) - timedelta(seconds=1)
+    with pytest.raises(NotYet, match="2026-03 is not over in UTC"):
+        composer(shop)(row)
+    shop.clock.forward(seconds=1)
+    composer(shop)(row)
 
 
 @pytest.mark.parametrize("values", [{"mail_summaries": False}, {"disabled": True}])

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from mail.smtp_server import PATIENCE_SECONDS, MailHost, RawHost, never_answers
+from mail.smtp_server import PATIENCE_SECONDS, MailHost, RawHost, never_answers, no_smtp
 from service.shop import Clock, Shop
 from structlog.testing import capture_logs
 
-from securedelivery.errors import DamagedRow, StoreError, Undeliverable, Unwanted
+from securedelivery.errors import ConfigurationError, DamagedRow, NotYet, StoreError, Undeliverable, Unwanted
 from securedelivery.mail import sender as module
 from securedelivery.mail.sender import Sender, _doubled
 from securedelivery.mail.settings import MailServer
@@ -235,7 +235,8 @@ def test_what_nobody_wants_or_can_be_written(queue: Queue, host: MailHost) -> No
         1: Unwanted("wants none"),
         2: Undeliverable("no address"),
         3: DamagedRow("orders.address:3"),
-        4: KeyError("a bug"),
+        4: ConfigurationError("mail.templates", "broken"),
+        5: NotYet("2026-10 is not over"),
     }
 
     def compose(row: OutboxRow) -> EmailMessage:
@@ -243,14 +244,151 @@ def test_what_nobody_wants_or_can_be_written(queue: Queue, host: MailHost) -> No
             raise errors[row.id]
         return queue.compose(row)
 
-    queue.add(5)
-    logging.getLogger(module.__name__).addHandler(logging.NullHandler())
+    queue.add(6)
     with running(queue.sender(host.server(), compose=compose)):
         host.wait(1)
-    assert queue.states() == [MailState.WITHDRAWN, *[MailState.FAILED] * 3, MailState.SENT]
+    assert queue.states() == [MailState.WITHDRAWN, *[MailState.FAILED] * 3, MailState.WAITING, MailState.SENT]
     assert [queue.row(number).answer for number in (1, 2)] == ["wants none", "no address"]
     assert "orders.address:3" in str(queue.row(3).answer)
-    assert queue.row(4).answer == "a fault of this program: KeyError; it is in the log"
+    assert queue.row(4).answer == "mail.templates: broken"
+    assert queue.row(5).answer == "2026-10 is not over"
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), StoreError("no descriptors left"), RuntimeError("no new thread")])
+def test_a_fault_of_the_moment_fails_nothing(
+    queue: Queue, host: MailHost, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "ROUTE_PAUSE", timedelta(milliseconds=10))
+    faults = iter([error] * 2)
+
+    def compose(row: OutboxRow) -> EmailMessage:
+        if (fault := next(faults, None)) is not None:
+            raise fault
+        return queue.compose(row)
+
+    queue.add(3)
+    sender = queue.sender(host.server(), compose=compose)
+    with running(sender):
+        host.wait(1)  # the third, while the others wait
+        until(lambda: queue.states()[2] is MailState.SENT, "sent")
+        assert queue.states()[:2] == [MailState.WAITING] * 2
+        assert type(error).__name__ in str(queue.row().answer)
+        queue.shop.clock.forward(seconds=60)
+        sender.wake()
+        host.wait(3)
+    assert queue.states() == [MailState.SENT] * 3
+    assert str(error) not in caplog.text  # it may quote an address
+    assert type(error).__name__ in caplog.text
+
+
+def test_421_has_the_route_pause(queue: Queue, host: MailHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each mail that waits would bring a connection and a login."""
+    monkeypatch.setattr(module, "ROUTE_PAUSE", timedelta(hours=1))
+    host.fail("MAIL", "421 4.7.0 slow down", times=None, then="close")
+    queue.add(20)
+    with running(queue.sender(host.server())):
+        until(lambda: queue.row().state is MailState.WAITING and queue.row().attempts == 1, "back in the queue")
+    assert host.connections == 1
+    assert [row.attempts for row in queue.outbox.page(MailState)[0]] == [1] + [0] * 19
+    assert queue.row().answer == "421 4.7.0 slow down"
+
+
+def test_what_may_have_arrived_comes_a_few_times_and_more_and_more_slowly(
+    queue: Queue, host: MailHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROUTE_PAUSE", timedelta(milliseconds=10))
+    host.fail("MESSAGE", None, times=None, then="close", keep=True)
+    queue.add()
+    sender = queue.sender(host.server())
+    pauses = []
+    with running(sender):
+        for tries in range(1, 5):
+            until(lambda tries=tries: (queue.row().attempts, queue.row().state) == (tries, MailState.WAITING), "back")
+            pauses.append(queue.outbox.seconds_to_next(RECEIPTS) or 0)
+            queue.shop.clock.forward(seconds=pauses[-1])
+        until(lambda: queue.states() == [MailState.FAILED], "given up")
+    assert pauses == [30, 60, 120, 240]
+    assert len(host.messages) == queue.row().interrupted == 5
+
+
+def test_nothing_is_read_while_the_route_pauses(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.add()
+    with RawHost(no_smtp) as host:
+        sender = queue.sender(host.server())
+        with running(sender):
+            until(lambda: queue.row().attempts == 1 and queue.row().state is MailState.WAITING, "tried")
+            monkeypatch.setattr(queue.outbox, "seconds_to_next", lambda _: pytest.fail("read"))
+            for _ in range(100):
+                sender.wake()
+
+
+def test_what_could_not_be_written_down_is_tried_once_more_at_the_end(
+    queue: Queue, host: MailHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROUTE_PAUSE", timedelta(hours=1))
+    full = threading.Event()
+    following = queue.outbox.next
+
+    def failing(route: MailRoute, node: str, ended: object = None) -> OutboxRow | None:
+        if ended is not None:
+            full.set()
+            raise StoreError("nothing was written: disk full")
+        return following(route, node)
+
+    monkeypatch.setattr(queue.outbox, "next", failing)
+    queue.add()
+    sender = queue.sender(host.server())
+    with running(sender):
+        assert full.wait(PATIENCE_SECONDS)
+        assert queue.states() == [MailState.SENDING]
+    assert queue.states() == [MailState.SENT]
+
+
+def test_or_the_log_says_that_it_is_not(
+    queue: Queue, host: MailHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "ROUTE_PAUSE", timedelta(hours=1))
+    full = threading.Event()
+    following = queue.outbox.next
+
+    def failing(route: MailRoute, node: str, ended: object = None) -> OutboxRow | None:
+        if ended is not None:
+            full.set()
+            raise StoreError("nothing was written: disk full")
+        return following(route, node)
+
+    def never(*_: object) -> None:
+        raise StoreError("nothing was written: disk full")
+
+    monkeypatch.setattr(queue.outbox, "next", failing)
+    monkeypatch.setattr(queue.outbox, "settle", never)
+    queue.add()
+    with running(queue.sender(host.server())):
+        assert full.wait(PATIENCE_SECONDS)
+    assert "what became of mail 1 is not written down" in caplog.text
+    assert queue.outbox.recover() == 1
+
+
+def test_a_look_up_that_does_not_end_holds_up_no_stop(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.05)
+    asked, answered = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> list[object]:
+        asked.set()
+        answered.wait(PATIENCE_SECONDS)
+        return []
+
+    queue.add()
+    sender = queue.sender(MailServer(host="mail.test", sender="orders@shop.example"))
+    with monkeypatch.context() as patched:
+        patched.setattr("securedelivery.mail.line.socket.getaddrinfo", slow)
+        sender.start()
+        assert asked.wait(PATIENCE_SECONDS)
+        with capture_logs() as logs:
+            sender.stop()
+        assert "left behind" in logs[-1]["event"]
+        answered.set()
+        sender._thread.join(PATIENCE_SECONDS)
 
 
 def test_an_address_that_the_server_cannot_take(tmp_path: Path, queue: Queue) -> None:
@@ -305,7 +443,8 @@ def test_a_full_disk_has_nothing_sent_twice(queue: Queue, host: MailHost, monkey
     settle, following = queue.outbox.settle, queue.outbox.next
 
     def failing(call: Callable[..., object], *arguments: object) -> object:
-        if len(arguments) == 3 and (error := next(failures, None)):
+        told = arguments[2] if len(arguments) == 3 else None  # what became of a mail
+        if told is not None and (error := next(failures, None)):
             raise error
         return call(*arguments)
 
@@ -340,7 +479,7 @@ def test_pauses_double_up_to_a_limit() -> None:
 
 
 def test_a_message_ends_well_before_its_lease() -> None:
-    assert timedelta(seconds=2 * module.MESSAGE_SECONDS) < LEASE
+    assert timedelta(seconds=module.MESSAGE_SECONDS) + 1.25 * module.LONGEST_ROUTE_PAUSE < LEASE
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,7 @@ def test_what_was_mailed_stays_so_when_the_outbox_forgets(post: Post) -> None:
     post.later()
     post.send()
     post.shop.clock.forward(days=401)
-    post.outbox.forget()
+    post.outbox.tidy()
     assert post.mails() == []
     assert post.later() == 0
 

@@ -10,7 +10,7 @@ from service.shop import Clock, Shop
 from securedelivery.errors import Reason, Refusal
 from securedelivery.model import MailRoute, MailState, timestamp
 from securedelivery.service import outbox as module
-from securedelivery.service.outbox import AT_ONCE, KEPT, LEASE, PATIENCE, Failed, Later, Outbox, Sent, Withdrawn
+from securedelivery.service.outbox import KEPT, LEASE, MOST_UNCERTAIN, PATIENCE, Failed, Later, Outbox, Sent, Withdrawn
 from securedelivery.service.rewards import RewardRules
 from securedelivery.service.session import Session
 from securedelivery.store import backup
@@ -140,8 +140,9 @@ def test_the_server_recovers_what_its_forerunner_was_sending(shop: Shop, grete: 
     assert shop.outbox.recover() == 0
 
 
-def test_given_up_after_five_days_but_tried_once_more_when_asked(shop: Shop, grete: Session) -> None:
+def test_given_up_after_five_days_of_trying(shop: Shop, grete: Session) -> None:
     shop.place(grete, ("A", 1))
+    shop.clock.forward(days=3)  # the server was down: these do not count
     shop.outbox.settle("n1", claimed(shop), Later("451 later", MINUTE))
     shop.clock.forward(seconds=PATIENCE.total_seconds() - 1)
     shop.outbox.settle("n1", claimed(shop), Later("451 later", MINUTE))
@@ -150,9 +151,59 @@ def test_given_up_after_five_days_but_tried_once_more_when_asked(shop: Shop, gre
     shop.outbox.settle("n1", claimed(shop), Later("451 later", MINUTE, uncertain=True))
     row = one(shop)
     assert (row.state, row.answer, row.interrupted) == (MailState.FAILED, "given up after 5 days: 451 later", 1)
+    assert shop.outbox.retry() == [1]  # from here on they count anew
+    shop.outbox.settle("n1", claimed(shop), Later("450 greylisted", MINUTE))
+    assert one(shop).state is MailState.WAITING
+
+
+def test_what_may_have_arrived_is_not_sent_for_ever(shop: Shop, grete: Session) -> None:
+    shop.place(grete, ("A", 1))
+    for _ in range(MOST_UNCERTAIN - 1):
+        shop.outbox.settle("n1", claimed(shop), Later("lost", timedelta(0), uncertain=True))
+    assert one(shop).state is MailState.WAITING
+    shop.outbox.settle("n1", claimed(shop), Later("lost", timedelta(0)))  # this one has certainly not
+    assert one(shop).state is MailState.WAITING
+    shop.outbox.settle("n1", claimed(shop), Later("lost", timedelta(0), uncertain=True))
+    row = one(shop)
+    assert (row.state, row.answer) == (MailState.FAILED, "given up, for it may have arrived 5 times: lost")
+
+
+def test_a_clock_that_was_ahead_holds_nothing_up(shop: Shop, grete: Session) -> None:
+    right = shop.clock.now
+    shop.clock.forward(days=3650)
+    shop.outbox.use([RECEIPTS])
+    shop.place(grete, ("A", 1))
+    shop.clock.now = right
+    assert shop.outbox.next(RECEIPTS, "n1") is None
+    shop.outbox.tidy()
+    assert claimed(shop).id == 1
+    shop.outbox.use([RECEIPTS])
+    assert shop.outbox.uses() == {RECEIPTS: timestamp(right)}
+
+
+def test_so_does_a_start(shop: Shop, grete: Session) -> None:
+    right = shop.clock.now
+    shop.clock.forward(days=3650)
+    shop.place(grete, ("A", 1))
+    shop.clock.now = right
+    assert shop.outbox.recover() == 0
+    assert claimed(shop).id == 1
+
+
+def test_a_route_that_comes_back_after_long_holds_what_is_no_news(shop: Shop, grete: Session) -> None:
+    shop.outbox.use([RECEIPTS])
+    shop.place(grete, ("A", 1))
+    shop.outbox.use([])
+    shop.clock.now += PATIENCE
+    shop.place(grete, ("A", 1))
+    shop.clock.forward(seconds=1)
+    shop.outbox.use([RECEIPTS])
+    assert [(one(shop, n).state, one(shop, n).answer) for n in (1, 2)] == [
+        (MailState.FAILED, module.STALE), (MailState.WAITING, None),
+    ]  # fmt: skip
     assert shop.outbox.retry() == [1]
-    shop.outbox.settle("n1", claimed(shop), Sent("250 Ok"))
-    assert one(shop).state is MailState.SENT
+    assert claimed(shop).id == 2
+    assert claimed(shop).id == 1
 
 
 def test_retry(shop: Shop, grete: Session) -> None:
@@ -222,9 +273,34 @@ def test_old_mail_is_forgotten_but_not_what_is_open(shop: Shop, grete: Session) 
     shop.clock.forward(seconds=1)
     shop.outbox.settle("n1", claimed(shop), Failed("550"))
     shop.clock.now += KEPT
-    shop.outbox.forget()
+    shop.outbox.tidy()
     assert [row.id for row in shop.outbox.page(MailState)[0]] == [2, 3]
-    assert AT_ONCE > 1
+
+
+def test_however_much_that_is(shop: Shop, grete: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    for _ in range(5):
+        shop.place(grete, ("A", 1))
+        shop.outbox.settle("n1", claimed(shop), Sent("250"))
+    shop.clock.now += KEPT + MINUTE
+    shop.place(grete, ("A", 1))
+    shop.outbox.tidy(lambda: True)
+    assert [row.id for row in shop.outbox.page(MailState)[0]] == [3, 4, 5, 6]
+    shop.outbox.tidy()
+    assert [row.id for row in shop.outbox.page(MailState)[0]] == [6]
+
+
+def test_what_stays_does_not_hide_what_may_go(shop: Shop, grete: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    for _ in range(5):
+        shop.place(grete, ("A", 1))
+    rows = [claimed(shop) for _ in range(5)]
+    for row in rows[:4]:
+        shop.outbox.settle("n1", row, Later("451", MINUTE))
+    shop.outbox.settle("n1", rows[4], Sent("250"))
+    shop.clock.now += KEPT + MINUTE
+    shop.outbox.tidy()
+    assert [row.id for row in shop.outbox.page(MailState)[0]] == [1, 2, 3, 4]
 
 
 def test_a_deleted_account_gets_nothing_and_no_answer_about_it_stays(shop: Shop, grete: Session) -> None:
@@ -265,24 +341,29 @@ def test_the_next_is_found_by_its_index_among_many_that_were_sent(shop: Shop, gr
 
 def test_due_times_are_read_as_the_clock_has_them() -> None:
     now = datetime(2026, 3, 1, tzinfo=UTC)
-    row = OutboxRow(1, *[None] * 11)._replace(created_at=timestamp(now))  # type: ignore[arg-type]
+    row = OutboxRow(1, *[None] * 12)._replace(created_at=timestamp(now))  # type: ignore[arg-type]
     assert module.settlement(row, Later("x", MINUTE), now).due_at == timestamp(now + MINUTE)
 
 
-def test_a_restored_backup_sends_what_waited_and_says_that_it_may_be_the_second_time(
-    shop: Shop, grete: Session, tmp_path: Path
-) -> None:
+def test_a_restored_backup_holds_what_waited(shop: Shop, grete: Session, tmp_path: Path) -> None:
+    """It has probably left since. So have the months and the chat of that time, which are not told again."""
+    shop.outbox.use([RECEIPTS])
     for _ in range(3):
         shop.place(grete, ("A", 1))
     shop.outbox.settle("n1", claimed(shop), Sent("250 Ok"))
     claimed(shop)
     backup.backup(shop.database.path, tmp_path / "monday.db")
-    restored = backup.restore(
-        tmp_path / "monday.db", tmp_path / "again.db", KeySource(key_file(shop.database.path)), replace=False
-    )
+    keys = KeySource(key_file(shop.database.path))
+    restored = backup.restore(tmp_path / "monday.db", tmp_path / "again.db", keys, replace=False)
     assert restored.mail == 2
-    with Database.open(f"sqlite:///{tmp_path}/again.db", keys=KeySource(key_file(shop.database.path))) as database:
-        again = Outbox(database, shop.clock)
-        assert again.recover() == 1
-        found = [(row.state, row.interrupted) for row in again.page(MailState)[0]]
-    assert found == [(MailState.SENT, 0), (MailState.WAITING, 1), (MailState.WAITING, 1)]
+    with Database.open(f"sqlite:///{tmp_path}/again.db", keys=keys) as database:
+        again = Outbox(database, lambda: datetime.now(UTC) + MINUTE)
+        assert again.uses()[RECEIPTS] > timestamp(shop.clock.now)
+        assert again.recover() == 0
+        assert again.next(RECEIPTS, "n1") is None
+        rows = again.page(MailState)[0]
+        assert [(row.state, row.interrupted, row.answer) for row in rows] == [
+            (MailState.SENT, 0, "250 Ok"), (MailState.FAILED, 1, backup.HELD), (MailState.FAILED, 1, backup.HELD),
+        ]  # fmt: skip
+        assert again.retry() == [2, 3]
+        assert again.next(RECEIPTS, "n1") is not None

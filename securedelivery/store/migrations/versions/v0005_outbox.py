@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Text(), nullable=False),
         sa.Column("due_at", sa.Text(), nullable=False),
         sa.Column("node", sa.Text(), nullable=True),
+        sa.Column("tried_since", sa.Text(), nullable=True),
         sa.Column("answer", sa.LargeBinary(), nullable=True),
         sa.CheckConstraint(
             "kind IN ('order_placed', 'order_cancelled', 'order_delivered', 'order_returned', 'missed_chat',"
@@ -39,11 +40,13 @@ def upgrade() -> None:
         sa.CheckConstraint("(node IS NOT NULL) = (state = 'sending')", name=op.f("ck_outbox_node_while_sending")),
         sa.CheckConstraint(f"created_at {_FORM}", name=op.f("ck_outbox_created_at_form")),
         sa.CheckConstraint(f"due_at {_FORM}", name=op.f("ck_outbox_due_at_form")),
+        sa.CheckConstraint(f"tried_since {_FORM}", name=op.f("ck_outbox_tried_since_form")),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_outbox_account_id")),
         sa.ForeignKeyConstraint(["order_id"], ["orders.id"], name=op.f("fk_outbox_order_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
         sqlite_strict=True,
     )
+    op.execute("CREATE INDEX ix_outbox_account_id ON outbox (account_id) WHERE order_id IS NULL")
     op.execute("CREATE INDEX ix_outbox_due ON outbox (route, due_at) WHERE state IN ('waiting', 'sending')")
     op.execute("CREATE UNIQUE INDEX uq_outbox_order ON outbox (order_id, kind) WHERE order_id IS NOT NULL")
     op.execute("CREATE UNIQUE INDEX uq_outbox_month ON outbox (period, account_id) WHERE period IS NOT NULL")
