@@ -308,11 +308,11 @@ class Running:
 
     def _notify(self, events: Sequence[object]) -> None:
         """What a commit changed, to those concerned; on the writer's thread, behind the answers."""
+        if self._delivery is not None:
+            self._delivery.heed(events)
         for event in events:
             match event:
                 case OrderChanged(customer, courier, order, former):
-                    if self._delivery is not None:
-                        self._delivery.wake(MailRoute.RECEIPTS)
                     self._server.notify([customer], "order.changed", order)
                     carriers = {one for one in (courier, former) if one not in (None, customer)}
                     if carriers:

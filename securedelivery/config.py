@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -190,7 +190,16 @@ def _explained(error: msgspec.ValidationError, path: Path | None) -> Configurati
     if unknown := re.search("unknown field `(.+)`", message):
         key = f"{key}.{unknown[1]}" if place else unknown[1]
         return ConfigurationError(key, "there is no such setting", "compare docs/operations.md, or leave it out")
-    return ConfigurationError(key, message[:1].lower() + message[1:], "compare docs/operations.md")
+    known = _choices(key) if message.startswith("Invalid enum value") else ()
+    hint = f"write {', '.join(known[:-1])} or {known[-1]}" if known else "compare docs/operations.md"
+    return ConfigurationError(key, message[:1].lower() + message[1:], hint)
+
+
+def _choices(key: str) -> list[str]:
+    """What a setting can be, where it is one of a few words."""
+    kinds = {".".join(place): kind for place, kind in _places(Settings)}
+    of = [kinds.get(key), *get_args(kinds.get(key))]
+    return [f'"{word}"' for one in of if get_origin(one) is Literal for word in get_args(one)]
 
 
 def _check(settings: Settings) -> None:

@@ -248,8 +248,8 @@ def _with(section: str, line: str) -> str:
         ("[mail.receits]\nhost = 'a'", "mail.receits", "no such setting", "docs"),
         (_with("mail.receipts", "pasword_file = 'a'"), "mail.receipts.pasword_file", "no such setting", "docs"),
         (_with("mail.receipts", "port = '587'"), "mail.receipts.port", "expected `int", "docs"),
-        (_with("mail.receipts", "security = 'ssl'"), "mail.receipts.security", "ssl", "docs"),
-        (_with("mail", "chat_text = 'all'"), "mail.chat_text", "all", "docs"),
+        (_with("mail.receipts", "security = 'ssl'"), "mail.receipts.security", "ssl", "starttls"),
+        (_with("mail", "chat_text = 'all'"), "mail.chat_text", "all", "beginning"),
         (
             _without('host = "mail.shop.example"\n'),
             "mail.receipts.host",
@@ -449,3 +449,16 @@ def test_a_password_is_not_shown_by_rich_either() -> None:
     shown = pretty_repr(config.load(None, environment, {}))
     assert "host='h'" in shown
     assert "tell nobody" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[mail.receipts]\nsecurity = 'ssl'", 'write "starttls", "tls" or "none"'),
+        ("[log]\nformat = 'xml'", 'write "text" or "json"'),
+    ],
+)
+def test_a_word_that_is_none_of_a_few(tmp_path: Path, text: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(_file(tmp_path, text), {}, {})
+    assert caught.value.hint == hint

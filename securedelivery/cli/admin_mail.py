@@ -193,7 +193,7 @@ def retry(
     shown = ", ".join(map(str, again[:10])) + (" ..." if len(again) > 10 else "")  # noqa: PLR2004 -- enough to see
     output.line(f"{quantity(len(again), 'mail is', 'mails are')} due now: {shown}")
     output.note(
-        "The server sends them as soon as it runs; after trouble with its mail server within 13 minutes."
+        "The server sends them within seconds, as soon as it runs."
         if used
         else "The server sends no mail: no mail server is set, or it has not been started since."
     )

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -11,6 +12,7 @@ from securedelivery.mail.composer import Composer
 from securedelivery.mail.sender import Sender
 from securedelivery.mail.settings import MailSettings
 from securedelivery.model import MailRoute
+from securedelivery.service.events import MailRetried, OrderChanged
 from securedelivery.service.outbox import Outbox
 
 
@@ -36,11 +38,14 @@ class Delivery:
         for sender in self._senders.values():
             sender.start()
 
-    def wake(self, route: MailRoute) -> None:
-        """Something may be due."""
-        sender = self._senders.get(route)
-        if sender is not None:
-            sender.wake()
+    def heed(self, events: Sequence[object]) -> None:
+        """What a commit has changed; from any thread, without waiting."""
+        if any(isinstance(event, MailRetried) for event in events):
+            for sender in self._senders.values():
+                sender.resume()
+        receipts = self._senders.get(MailRoute.RECEIPTS)
+        if receipts is not None and any(isinstance(event, OrderChanged) for event in events):
+            receipts.wake()
 
     def finish(self) -> None:
         """Begin to stop, without waiting."""

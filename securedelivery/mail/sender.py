@@ -93,6 +93,7 @@ class Sender:
         self._quiet_until = 0.0
         self._stop_by = 0.0  # of the monotonic clock
         self._stopping = threading.Event()
+        self._lifted = threading.Event()  # the route's pause is over
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"mail-{route}", daemon=True)
         self._logger = structlog.get_logger("securedelivery.mail")
@@ -104,11 +105,18 @@ class Sender:
         """Something may be due. From any thread, without waiting."""
         self._woken.set()
 
+    def resume(self) -> None:
+        """Wait no longer for the mail server to get well. From any thread, without waiting."""
+        self._resume = 0.0
+        self._lifted.set()
+        self._woken.set()
+
     def finish(self) -> None:
         """Send nothing more after this message, for which there is STOP_SECONDS. Without waiting."""
         if not self._stopping.is_set():
             self._stop_by = time.monotonic() + STOP_SECONDS
             self._stopping.set()
+            self._lifted.set()
             self._woken.set()
 
     def stop(self) -> None:
@@ -146,7 +154,9 @@ class Sender:
     def _work(self) -> None:
         """Send what is due, or wait for a moment."""
         if (pause := self._paused()) > 0:
-            self._stopping.wait(pause)
+            self._lifted.wait(pause)
+            if not self._stopping.is_set():
+                self._lifted.clear()
             return
         self._woken.clear()
         if (wait := self._seconds_to_work()) > 0:

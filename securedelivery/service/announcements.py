@@ -10,7 +10,7 @@ from securedelivery.errors import DamagedRow
 from securedelivery.model import AccountId, Timestamp, timestamp
 from securedelivery.service import chat
 from securedelivery.service.chat_events import ConversationChanged, MessageSent
-from securedelivery.service.events import AccountChanged, OrderChanged, RewardsChanged
+from securedelivery.service.events import AccountChanged, MailRetried, OrderChanged, RewardsChanged
 from securedelivery.service.rewards import RewardRules
 from securedelivery.store import announcements, orders, rewards
 from securedelivery.store.announcements import Announcement
@@ -64,7 +64,7 @@ class Announcements:
         self._database.writer.call(_forget, timestamp(self._clock() - KEPT))
 
     def _events(self, tx: Transaction, found: Iterable[Announcement]) -> list[object]:
-        numbers: dict[str, list[int]] = {"account": [], "order": [], "rewards": [], "conversation": []}
+        numbers: dict[str, list[int]] = {"account": [], "order": [], "rewards": [], "conversation": [], "mail": []}
         for kind, subject in found:
             if kind in numbers:  # another version of this program may know more
                 numbers[kind].append(subject)
@@ -75,6 +75,7 @@ class Announcements:
             *(OrderChanged(each.customer, each.courier, each.order) for each in stored.values()),
             *(RewardsChanged(row.id, self._rules.standing(row.points, row.order_count)) for row in rewarded),
             *chat.changes(tx, numbers["conversation"]),
+            *(MailRetried() for _ in numbers["mail"]),
             *(AccountChanged(AccountId(number)) for number in numbers["account"]),
         ]
 
@@ -92,6 +93,8 @@ def rows(events: Iterable[object]) -> list[Announcement]:
                 found[Announcement("rewards", account)] = None
             case ConversationChanged(for_staff=conversation):
                 found[Announcement("conversation", conversation.conversation)] = None
+            case MailRetried():
+                found[Announcement("mail", 0)] = None
             case MessageSent(message=message):
                 found[Announcement("conversation", message.conversation)] = None
             case _:

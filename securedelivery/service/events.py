@@ -29,4 +29,8 @@ class AccountChanged(msgspec.Struct, frozen=True):
     account: AccountId
 
 
-Event = OrderChanged | RewardsChanged | AccountChanged
+class MailRetried(msgspec.Struct, frozen=True):
+    """The operator wants mail to be tried now, whatever was in its way."""
+
+
+Event = OrderChanged | RewardsChanged | AccountChanged | MailRetried

@@ -17,6 +17,7 @@ import msgspec
 
 from securedelivery.errors import Reason, Refusal
 from securedelivery.model import AccountId, MailRoute, MailState, Timestamp, timestamp
+from securedelivery.service.events import MailRetried
 from securedelivery.service.profiles import by, entry
 from securedelivery.store import accounts, audit, outbox
 from securedelivery.store.engine import Database, Transaction
@@ -209,6 +210,8 @@ class Outbox:
                 outcomes.append(refusal)
                 continue
             outbox.retry(tx, wanted, now)
+            if wanted:
+                tx.publish(MailRetried())
             audit.append(tx, [entry(now, None, "mail.retried", None, mail=wanted[:AT_ONCE], by=by(None))])
             outcomes.append(wanted)
         return outcomes

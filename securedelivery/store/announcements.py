@@ -12,7 +12,10 @@ from securedelivery.store.statements import Statement
 
 
 class Announcement(NamedTuple):
-    """Something with the number `subject` is not what it was. kind: account, order, rewards, conversation."""
+    """Something with the number `subject` is not what it was.
+
+    kind: account, order, rewards, conversation; mail, whose subject is 0.
+    """
 
     kind: str
     subject: int

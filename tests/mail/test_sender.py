@@ -322,6 +322,20 @@ def test_nothing_is_read_while_the_route_pauses(queue: Queue, monkeypatch: pytes
                 sender.wake()
 
 
+def test_the_operator_ends_a_pause(queue: Queue, host: MailHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROUTE_PAUSE", timedelta(hours=1))
+    host.fail("EHLO", "421 4.3.2 not now", times=1, then="close")
+    queue.add()
+    sender = queue.sender(host.server())
+    with running(sender):
+        until(lambda: queue.row().attempts == 1 and queue.row().state is MailState.WAITING, "tried")
+        queue.outbox.retry([1])
+        sender.wake()
+        assert not host.messages
+        sender.resume()
+        host.wait(1)
+
+
 def test_what_could_not_be_written_down_is_tried_once_more_at_the_end(
     queue: Queue, host: MailHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from service.shop import Clock, Shop
 from securedelivery.errors import Reason, Refusal
 from securedelivery.model import MailRoute, MailState, timestamp
 from securedelivery.service import outbox as module
+from securedelivery.service.events import MailRetried
 from securedelivery.service.outbox import KEPT, LEASE, MOST_UNCERTAIN, PATIENCE, Failed, Later, Outbox, Sent, Withdrawn
 from securedelivery.service.rewards import RewardRules
 from securedelivery.service.session import Session
@@ -242,11 +243,16 @@ def test_what_the_operator_looks_at_and_has_tried_again_is_written_down(shop: Sh
     shop.place(grete, ("A", 1))
     shop.outbox.settle("n1", claimed(shop), Failed("550"))
     assert [row.id for row in shop.outbox.view([MailState.FAILED], 0, 50)[0]] == [1]
+    shop.events.clear()
     shop.outbox.retry()
+    assert shop.events == [MailRetried()]  # for the server: it waits no longer for its mail server
+    assert shop.outbox.retry() == []
+    assert len(shop.events) == 1
     written = shop.sql("SELECT action, actor_id, detail FROM audit WHERE action LIKE 'mail.%' ORDER BY id")
     assert written == [
         ("mail.listed", None, '{"states":["failed"],"by":"operator"}'),
         ("mail.retried", None, '{"mail":[1],"by":"operator"}'),
+        ("mail.retried", None, '{"mail":[],"by":"operator"}'),
     ]
 
 
