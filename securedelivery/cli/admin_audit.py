@@ -1,6 +1,5 @@
 """`securedelivery admin audit`."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -12,9 +11,10 @@ import typer
 from securedelivery.api.messages import Page
 from securedelivery.cli import admin_output, failures, options, output, paging
 from securedelivery.cli.admin_shop import Config, DatabaseUrl, opened
+from securedelivery.cli.new_file import new_file
 from securedelivery.cli.service import advising
 from securedelivery.cli.text import quantity
-from securedelivery.errors import ConfigurationError, Reason
+from securedelivery.errors import Reason
 
 if TYPE_CHECKING:
     from securedelivery.service.audits import ExportedRow
@@ -96,27 +96,9 @@ def export(
                 for line in file:
                     output.document(line.decode())
             return
-        count = _save(shop.audits.export(), path)
+        with new_file(path) as file:
+            count = _write(shop.audits.export(), file)
     output.line(f"{quantity(count, 'row')} in {path}")
-
-
-def _save(rows: "Iterator[ExportedRow]", path: Path) -> int:
-    """To a new file of the owner's alone, which is whole or not there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:  # noqa: PTH123
-                count = _write(rows, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(beside, path)  # unlike a rename, never in the place of a file that is there
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            str(path), error.strerror or str(error), "name a file that is not there yet and can be written"
-        ) from error
-    return count
 
 
 def _write(rows: "Iterator[ExportedRow]", file: BinaryIO) -> int:

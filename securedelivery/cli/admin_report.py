@@ -1,6 +1,5 @@
 """`securedelivery admin report`."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,10 +7,11 @@ import typer
 
 from securedelivery.cli import options, output
 from securedelivery.cli.admin_shop import Config, DatabaseUrl, opened
+from securedelivery.cli.new_file import new_file
 from securedelivery.cli.service import Advised, advising
 from securedelivery.cli.terminal import Column, fields, table
 from securedelivery.cli.text import moment, money, quantity
-from securedelivery.errors import ConfigurationError, Reason, Refusal
+from securedelivery.errors import Reason, Refusal
 from securedelivery.model import Cents, MailState, OrderStatus
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ def monthly(
                 _show(shop, summary, as_json=as_json)
                 return
             if preview is not None:
-                _save(_html(shop, shop.summaries.view(wanted, account)), preview)
+                page = shop.composer().page(shop.summaries.view(wanted, account))
+                with new_file(preview, "--preview") as file:
+                    file.write(page.encode())
             queued = shop.summaries.queue(wanted, account) if send else None
         except Refusal as refusal:
             raise _advised(refusal, shop, account) from refusal
@@ -92,35 +94,6 @@ _ACCOUNT = {
     "email": "its customer can give one: securedelivery account update --email ADDRESS",
     "mail": "its customer can want them, or you: securedelivery admin account mail {account} --summaries",
 }
-
-
-def _html(shop: "Shop", summary: "service.CustomerSummary | service.OperatorSummary") -> str:
-    """The mail's, as the server would write it."""
-    from zoneinfo import ZoneInfo
-
-    from securedelivery.mail import summaries
-    from securedelivery.mail.rendering import Templates
-
-    mail, names = shop.settings.mail, shop.settings.shop
-    templates = Templates(None if mail.templates is None else Path(mail.templates), ZoneInfo(mail.time_zone))
-    content = summaries.content(summary, shop_name=names.name, currency=names.currency)
-    return templates.render(content.template, content.values).html
-
-
-def _save(text: str, path: Path) -> None:
-    """To a new file of the owner's alone, which is whole or not there."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-                file.write(text)
-            os.link(beside, path)  # unlike a rename, never in the place of a file that is there
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            "--preview", f"{path}: {error.strerror or error}", "name a file that is not there yet and can be written"
-        ) from error
 
 
 def _told(queued: "service.Queued") -> str:

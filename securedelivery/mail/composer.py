@@ -14,7 +14,7 @@ from securedelivery.mail.rendering import Content, Templates
 from securedelivery.mail.settings import MailServer, MailSettings
 from securedelivery.model import AccountId, MailKind, MailRoute, route_of
 from securedelivery.service.months import Month
-from securedelivery.service.summaries import Summaries
+from securedelivery.service.summaries import CustomerSummary, OperatorSummary, Summaries
 from securedelivery.store import accounts, orders
 from securedelivery.store.accounts import AccountRow
 from securedelivery.store.engine import Database, Transaction
@@ -73,12 +73,19 @@ class Composer:
         if content is None:  # not in the transaction: a month takes its time
             assert row.period is not None
             self._check_over(Month(row.period))
-            summary = self._summaries.customer(account.id, Month(row.period))
-            content = summaries.content(summary, shop_name=self._shop_name, currency=self._currency)
+            content = self._of_month(self._summaries.customer(account.id, Month(row.period)))
         assert account.email is not None, "_account() has seen to it"
         to = message.recipient(account.name, account.email)
         unsubscribe = f"unsubscribe {account.username}" if row.kind is MailKind.CUSTOMER_SUMMARY else None
         return self._message(row, to, content, unsubscribe)
+
+    def page(self, summary: CustomerSummary | OperatorSummary) -> str:
+        """The HTML of the mail that tells of it."""
+        content = self._of_month(summary)
+        return self._templates.render(content.template, content.values).html
+
+    def _of_month(self, summary: CustomerSummary | OperatorSummary) -> Content:
+        return summaries.content(summary, shop_name=self._shop_name, currency=self._currency)
 
     def test(self, route: MailRoute, server: MailServer, to: Address, now: datetime) -> EmailMessage:
         """For `admin mail test`. now: aware, UTC."""
@@ -119,8 +126,7 @@ class Composer:
             raise Unwanted("mail.operator is not set any more")
         assert row.period is not None
         self._check_over(Month(row.period))
-        summary = self._summaries.operator(Month(row.period))
-        content = summaries.content(summary, shop_name=self._shop_name, currency=self._currency)
+        content = self._of_month(self._summaries.operator(Month(row.period)))
         return self._message(row, message.operator(self._mail.operator), content, None)
 
     def _check_over(self, month: Month) -> None:
