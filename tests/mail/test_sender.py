@@ -174,7 +174,10 @@ def test_refused_for_now_comes_again_with_growing_pauses(queue: Queue, host: Mai
     assert (queue.row().attempts, queue.row().interrupted, queue.states()) == (4, 0, [MailState.SENT])
 
 
-def test_the_server_says_goodbye_and_is_called_again(queue: Queue, host: MailHost) -> None:
+def test_the_server_says_goodbye_and_is_called_again(
+    queue: Queue, host: MailHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROUTE_PAUSE", timedelta(milliseconds=10))
     host.fail("MAIL", "421 4.3.2 going down", times=1, then="close")
     queue.add(2)
     sender = queue.sender(host.server())
@@ -336,9 +339,8 @@ def test_the_operator_ends_a_pause(queue: Queue, host: MailHost, monkeypatch: py
         host.wait(1)
 
 
-def test_what_could_not_be_written_down_is_tried_once_more_at_the_end(
-    queue: Queue, host: MailHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def no_room_for_outcomes(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """From the first on, what becomes of a mail is not written down with the next claim. The event: that it came up."""
     monkeypatch.setattr(module, "ROUTE_PAUSE", timedelta(hours=1))
     full = threading.Event()
     following = queue.outbox.next
@@ -350,9 +352,15 @@ def test_what_could_not_be_written_down_is_tried_once_more_at_the_end(
         return following(route, node)
 
     monkeypatch.setattr(queue.outbox, "next", failing)
+    return full
+
+
+def test_what_could_not_be_written_down_is_tried_once_more_at_the_end(
+    queue: Queue, host: MailHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = no_room_for_outcomes(queue, monkeypatch)
     queue.add()
-    sender = queue.sender(host.server())
-    with running(sender):
+    with running(queue.sender(host.server())):
         assert full.wait(PATIENCE_SECONDS)
         assert queue.states() == [MailState.SENDING]
     assert queue.states() == [MailState.SENT]
@@ -361,20 +369,11 @@ def test_what_could_not_be_written_down_is_tried_once_more_at_the_end(
 def test_or_the_log_says_that_it_is_not(
     queue: Queue, host: MailHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "ROUTE_PAUSE", timedelta(hours=1))
-    full = threading.Event()
-    following = queue.outbox.next
-
-    def failing(route: MailRoute, node: str, ended: object = None) -> OutboxRow | None:
-        if ended is not None:
-            full.set()
-            raise StoreError("nothing was written: disk full")
-        return following(route, node)
+    full = no_room_for_outcomes(queue, monkeypatch)
 
     def never(*_: object) -> None:
         raise StoreError("nothing was written: disk full")
 
-    monkeypatch.setattr(queue.outbox, "next", failing)
     monkeypatch.setattr(queue.outbox, "settle", never)
     queue.add()
     with running(queue.sender(host.server())):
