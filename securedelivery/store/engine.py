@@ -7,6 +7,7 @@ of our transactions, so nothing that was read in one is taken for granted in the
 
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -28,6 +29,11 @@ from securedelivery.store.writer import Writer
 
 BUSY_MILLISECONDS = 1_000
 """How long SQLite itself waits for another process's lock. The writer has a way of its own to wait."""
+
+OPENING_SECONDS = 10.0
+"""How long opening waits for another process, which may be making or migrating the database on a slow disk."""
+
+OPENING_PAUSE = 0.05
 
 # NORMAL would lose the last commits with the power; FULL has every commit on disk before it is acknowledged.
 _PRAGMAS = (
@@ -147,9 +153,9 @@ class Database:
         )
         event.listen(engine, "connect", _prepare)
         try:
-            if aside and not _is_current(engine, path):
+            if aside and not _patiently(lambda: _is_current(engine, path)):
                 _in_child(lambda: cls.open(url, keys=keys, busy_seconds=busy_seconds).close())
-            vault = _ready(engine, path, keys)
+            vault = _patiently(lambda: _ready(engine, path, keys))
             database = cls(engine, path, vault, busy_seconds=busy_seconds)
         except (DatabaseError, sqlite3.Error) as error:
             raise _explained(path, error) from error
@@ -251,6 +257,18 @@ def _check(path: Path, *, create: bool) -> bool:
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreError(f"{path} cannot be read and written by this user; change its owner or mode (0600)")
     return created
+
+
+def _patiently(work: Callable[[], R]) -> R:
+    """Again while another process keeps the database locked. Each try waits, too, but for some locks not at all."""
+    ends = time.monotonic() + OPENING_SECONDS
+    while True:
+        try:
+            return work()
+        except (DatabaseError, sqlite3.Error) as error:
+            if "locked" not in str(error) or time.monotonic() >= ends:
+                raise
+        time.sleep(OPENING_PAUSE)
 
 
 def _is_current(engine: Engine, path: Path) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import bindparam, select
 
 from securedelivery.errors import StoreError
-from securedelivery.store import products
+from securedelivery.store import engine, products
 from securedelivery.store.engine import Database, Transaction
 from securedelivery.store.products import ProductRow
 from securedelivery.store.schema import products as table
@@ -231,7 +231,10 @@ def test_a_database_of_a_newer_program(url: str, tmp_path: Path) -> None:
         Database.open(url)
 
 
-def test_a_database_that_another_process_keeps_locked(url: str, tmp_path: Path) -> None:
+def test_a_database_that_another_process_keeps_locked(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "OPENING_SECONDS", 0.1)
     other = sqlite3.connect(tmp_path / "shop.db", isolation_level=None)
     other.execute("PRAGMA journal_mode=WAL")
     other.execute("BEGIN IMMEDIATE")
@@ -241,6 +244,17 @@ def test_a_database_that_another_process_keeps_locked(url: str, tmp_path: Path) 
         Database.open(url)
     other.close()
     Database.open(url).close()
+
+
+def test_opening_waits_for_a_process_that_makes_the_database(url: str, tmp_path: Path) -> None:
+    """On a slow disk that takes longer than SQLite itself waits."""
+    other = sqlite3.connect(tmp_path / "shop.db", isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA journal_mode=WAL")
+    other.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(engine.BUSY_MILLISECONDS / 1_000 * 1.5, other.close)
+    done.start()
+    Database.open(url).close()
+    done.join()
 
 
 def test_a_migration_that_fails_leaves_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
