@@ -10,7 +10,7 @@ import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from ipaddress import IPv6Address
 
 import msgspec
@@ -19,6 +19,7 @@ from cryptography import x509
 
 from securedelivery.errors import ConfigurationError, Reason, Refusal
 from securedelivery.protocol.certificates import uri_names
+from securedelivery.transport.departures import Departures
 from securedelivery.transport.dispatch import Application, Lane
 from securedelivery.transport.io import IOThread
 from securedelivery.transport.peer import ENDING_SECONDS, Peer
@@ -35,7 +36,6 @@ JOIN_SECONDS = 1.0  # for jobs that nobody waits for any more; the rest is for t
 ROOM = 64  # connections that give way at once where file descriptors have run out
 HANDSHAKE_THREADS = 2
 REPEAT_SECONDS = 60.0  # between two log lines about one lasting trouble
-DEPARTURES = 20_000  # accounts of which it is known when they left: 4 MiB; beyond it the first to leave is forgotten
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,13 +86,13 @@ class Server:
         self._acceptor = threading.Thread(target=self._accept_all, name="acceptor")
         self._stop_accepting = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._complain_again = 0.0
-        self._lock = threading.Lock()  # for the five tables below
+        self._lock = threading.Lock()  # for the tables below
         self._departure = threading.Condition(self._lock)
         self._peers: dict[Peer, IOThread] = {}
         self._per_address: Counter[str] = Counter()
         self._handshaking: OrderedDict[Peer, None] = OrderedDict()
         self._accounts: defaultdict[int, set[Peer]] = defaultdict(set)
-        self._departed: OrderedDict[int, float] = OrderedDict()  # when the last connection went, monotonic
+        self._departures = Departures()
 
     # Life
 
@@ -191,12 +191,12 @@ class Server:
             io.post(peer.review)
 
     def last_connected(self, account: int) -> datetime | None:
-        """When the account was last logged in on a connection: now, if it is. None: not since the start, or DEPARTURES
-        others have left since. However the clock is set meanwhile, it lies as long ago as this says. From any thread.
+        """When the account was last logged in on a connection: now, if it is. None: not since the start, or many others
+        have left since. From any thread.
         """
         with self._lock:
-            gone = time.monotonic() if account in self._accounts else self._departed.get(account)
-        return None if gone is None else datetime.now(UTC) - timedelta(seconds=time.monotonic() - gone)
+            is_here = account in self._accounts
+        return datetime.now(UTC) if is_here else self._departures.last(account)
 
     # For peers
 
@@ -225,7 +225,7 @@ class Server:
                 peers.discard(peer)
                 if not peers:
                     del self._accounts[peer.account]
-                    self._depart(peer.account)
+                    self._departures.note(peer.account)
             peer.account = account
             if account is not None:
                 self._accounts[account].add(peer)
@@ -243,13 +243,6 @@ class Server:
     def _snapshot(self) -> list[tuple[Peer, IOThread]]:
         with self._lock:
             return list(self._peers.items())
-
-    def _depart(self, account: int) -> None:
-        """With the lock held."""
-        self._departed[account] = time.monotonic()
-        self._departed.move_to_end(account)
-        if len(self._departed) > DEPARTURES:
-            self._departed.popitem(last=False)
 
     def _release_address(self, peer: Peer) -> None:
         """With the lock held."""

@@ -1,7 +1,6 @@
 """last_connected(): when an account was last logged in on a connection."""
 
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -9,6 +8,7 @@ import pytest
 from transport.driver import Client
 from transport.stage import Stage
 
+from securedelivery.transport import departures
 from securedelivery.transport import server as module
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -33,8 +33,9 @@ class Clocks:
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     clocks = Clocks()
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clocks.steady, sleep=time.sleep))
-    monkeypatch.setattr(module, "datetime", clocks)
+    monkeypatch.setattr(departures, "time", SimpleNamespace(monotonic=lambda: clocks.steady))
+    for part in (departures, module):
+        monkeypatch.setattr(part, "datetime", clocks)
     return clocks
 
 
@@ -100,7 +101,7 @@ def test_who_is_looked_at_again_has_not_left(stage: Stage, clients: list[Client]
     assert client.is_served()
     stage.wait_idle()
     assert stage.application.effects.count("review") == 4, "behind three logins, and now"
-    assert not stage.server._departed
+    assert not stage.server._departures._left
 
 
 @pytest.mark.parametrize("end", ["bye", "cut"])
@@ -129,7 +130,7 @@ def test_a_clock_that_is_set_changes_nothing(stage: Stage, clocks: Clocks, clien
 def test_the_first_to_have_left_is_forgotten_first(
     stage: Stage, clocks: Clocks, clients: list[Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "DEPARTURES", 3)
+    monkeypatch.setattr(departures, "REMEMBERED", 3)
     client, other = clients
     other.call("session.logout")
     for account in (2, 3, 2, 4, 5):  # leaves the one before
@@ -137,7 +138,7 @@ def test_the_first_to_have_left_is_forgotten_first(
         client.call("session.login", account=account)
     seen = [stage.server.last_connected(account) for account in range(1, 6)]
     assert seen == [None, *(START + timedelta(seconds=seconds) for seconds in (4, 3, 5, 5))]
-    assert len(stage.server._departed) == 3
+    assert len(stage.server._departures._left) == 3
 
 
 def test_it_can_be_asked_from_any_thread_while_connections_come_and_go(stage: Stage, clients: list[Client]) -> None:
