@@ -16,7 +16,7 @@ from securedelivery.service.chat import Chat
 from securedelivery.service.events import AccountChanged
 from securedelivery.service.profiles import entry, usable
 from securedelivery.service.session import Session
-from securedelivery.store import accounts, audit, orders, personal
+from securedelivery.store import accounts, audit, orders, personal, web_sessions
 from securedelivery.store.accounts import AccountRow
 from securedelivery.store.engine import Database, Transaction
 
@@ -139,6 +139,7 @@ def _end(tx: Transaction, session: Session, now: Timestamp) -> bool:
     )
     accounts.change(tx, [after])
     accounts.retire(tx, row.username)
+    web_sessions.end_all(tx, row.id)
     orders.erase(tx, row.id)
     outbox.withdraw(tx, row.id, now)
     chat.erase(tx, row.id, now)

@@ -101,6 +101,7 @@ def restore(source: Path, target: Path, keys: KeySource, *, replace: bool, despi
         shutil.copyfile(source, copy)
         outdated = _check(copy, source, keys, despite_audit=despite_audit)
         mail = _hold_mail(copy, keys)
+        _end_web_sessions(copy)
         _to_disk(copy)
         return Restored(_put(copy, target, shop / "kept"), outdated, mail)
 
@@ -130,6 +131,13 @@ def _hold_mail(copy: Path, keys: KeySource) -> int:
         connection.execute("UPDATE mail_routes SET since = ?", (now,))
         connection.execute("COMMIT")
         return len(waiting)
+
+
+def _end_web_sessions(copy: Path) -> None:
+    """Who has logged out since the backup was made must not be logged in again."""
+    with closing(_connect(copy)) as connection:
+        if connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'web_sessions'").fetchone()[0]:
+            connection.execute("DELETE FROM web_sessions")
 
 
 def _snapshot(path: Path, rough: Path) -> None:

@@ -34,7 +34,7 @@ from securedelivery.model import (
     Role,
 )
 
-HEAD = "0005"
+HEAD = "0006"
 """The revision that this program works with. A constant, so that an up-to-date database is opened without Alembic."""
 
 MAX_INTEGER = 2**53 - 1  # what JSON numbers carry without loss
@@ -396,6 +396,23 @@ mail_months = Table(
     Column("month", Text, primary_key=True),  # 2026-10
     Column("at", Text, nullable=False),
     _moment("at"),
+    sqlite_with_rowid=False,
+    sqlite_strict=True,
+)
+
+# Who is logged in on the web. What the browser keeps is not kept here: a thief of this file cannot log in with it.
+web_sessions = Table(
+    "web_sessions",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),  # SHA-256 of the token
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    Column("credentials", Integer, nullable=False),  # the account's at the login
+    Column("opened_at", Text, nullable=False),
+    Column("seen_at", Text, nullable=False),  # to within the hour
+    CheckConstraint("length(digest) = 32", name="digest_length"),
+    _moment("opened_at"),
+    _moment("seen_at"),
+    Index(None, "account_id", "opened_at"),
     sqlite_with_rowid=False,
     sqlite_strict=True,
 )
