@@ -6,6 +6,7 @@ workers          transport.workers    handshakes; database reads and password ha
 writer           store.writer         the one that commits
 watcher          transport.reload     changed certificates and revocation lists
 senders          mail.sender          one for each mail server
+web              web.server           asyncio: HTTP and WebSockets, where they are asked for
 housekeeper      service.housekeeping what is due: announcements of other processes, points that expire, mail
 """
 
@@ -16,7 +17,7 @@ import resource
 import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,12 +45,14 @@ from securedelivery.service.events import AccountChanged, OrderChanged, RewardsC
 from securedelivery.service.figures import FiguresReport
 from securedelivery.service.housekeeping import Chore, Housekeeper
 from securedelivery.service.missed_chat import MissedChat
+from securedelivery.service.opt_out import OptOut
 from securedelivery.service.orders import Orders, without_code
 from securedelivery.service.outbox import Outbox
 from securedelivery.service.passwords import Passwords
 from securedelivery.service.privacy import Privacy
 from securedelivery.service.rewards import ACCOUNTS_AT_ONCE, Rewards
 from securedelivery.service.summaries import Summaries
+from securedelivery.service.web_sessions import WebSessions
 from securedelivery.store.engine import Database, key_file, path_of
 from securedelivery.store.vault import KeySource
 from securedelivery.transport.keylog import KeyLogs
@@ -60,6 +63,7 @@ from securedelivery.transport.tls import ServerFiles, ServerSecurity
 if TYPE_CHECKING:
     from securedelivery.mail.composer import Composer
     from securedelivery.mail.delivery import Delivery
+    from securedelivery.web.door import WebDoor
 
 __all__ = ["Running", "Shop", "serve"]
 
@@ -69,6 +73,7 @@ ANNOUNCED_SECONDS = 1.0  # an operator's command is to reach open connections wi
 DUE_SECONDS = 60.0
 MISSED_SECONDS = 30.0
 FORGET_SECONDS = 600.0
+WEB_SECONDS = 2.0  # of the 10 that a stop may take
 GC_OBJECTS = 20_000
 HEEDED = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
 
@@ -157,7 +162,9 @@ class Shop:
             low_stock=settings.shop.low_stock,
             operator=settings.mail.operator is not None,
         )
+        self.web_sessions = WebSessions(self.database, utc_now)
         self.privacy = Privacy(self.database, utc_now, self.accounts, self.chat)
+        self.opt_out = OptOut(self.database, utc_now)
         self.announcements = Announcements(self.database, utc_now, settings.rewards)
         if not serving:
             self.database.writer.before_commit = self.announcements.write
@@ -167,7 +174,14 @@ class Shop:
         from securedelivery.mail.composer import composer  # noqa: PLC0415 -- brings Jinja2
 
         named = self.settings.shop
-        return composer(self.database, self.summaries, self.settings.mail, named.name, named.currency)
+        return composer(
+            self.database,
+            self.summaries,
+            self.settings.mail,
+            named.name,
+            named.currency,
+            public_url=self.settings.web.public_url,
+        )
 
     def _publish(self, events: Sequence[object]) -> None:
         self.publish(events)
@@ -180,7 +194,10 @@ class Shop:
 
 
 class Running:
-    """A service that serves. address: where it listens. key_logs: where the keys of all connections are logged."""
+    """A service that serves. address: where it listens; web_address: the same of the web, None without.
+
+    key_logs: where the keys of all connections are logged.
+    """
 
     def __init__(self, shop: Shop, key_logs: KeyLogs | None = None) -> None:
         settings = shop.settings
@@ -213,27 +230,36 @@ class Running:
             structlog.get_logger("securedelivery").warning(
                 "! the keys of all connections are logged", files=[str(one) for one in key_logs.files], hint=LOG_ADVICE
             )
-        self._server = Server(Api(services), security, limits)
+        api = Api(services)
+        self._server = Server(api, security, limits)
         shop.database.writer.on_commit = shop.publish = self._notify
         shop.database.writer.delivering = self._server.together
         self._stopping = threading.Event()
         self._announced = shop.announcements.latest()
         self._delivery = self._mail()
+        self._web = self._web_door(api)
+        self.web_address: tuple[str, int] | None = None
         self._housekeeper = Housekeeper(
             Chore("announcements", ANNOUNCED_SECONDS, self._hear),
             Chore("expiry", DUE_SECONDS, self._expire),
             Chore("forget", FORGET_SECONDS, shop.announcements.forget),
+            Chore("web sessions", FORGET_SECONDS, shop.web_sessions.tidy),
             *self._mail_chores(),
         )
-        self._watcher = SecurityWatcher(self._files, self._load_security, self._server.use)
+        files_of_web = () if self._web is None else self._web.paths
+        self._watcher = SecurityWatcher(self._files, self._load_security, self._use, files_of_web)
         self.address = self._server.start(*split_address(settings.server.listen))
         try:
+            if self._web is not None:
+                self.web_address = self._web.start()
             self._watcher.watch(security)
             shop.outbox.use(settings.mail.servers.keys())
             if self._delivery is not None:
                 self._delivery.start()
             self._housekeeper.start()
         except BaseException:
+            if self._web is not None and self.web_address is not None:
+                self._web.stop()
             self._server.stop()
             if self._delivery is not None:
                 self._delivery.stop()
@@ -249,9 +275,38 @@ class Running:
             self._delivery.finish()
         self._housekeeper.stop()
         self._watcher.stop()
+        if self._web is not None:
+            self._web.finish(WEB_SECONDS)  # while there are workers for what is under way
         self._server.stop()
+        if self._web is not None:
+            self._web.stop()
         if self._delivery is not None:
             self._delivery.stop()
+
+    def _web_door(self, api: Api) -> "WebDoor | None":
+        """None where the web is not asked for. Raises ConfigurationError."""
+        shop = self._shop
+        if shop.settings.web.listen is None:
+            return None
+        from securedelivery.web.door import WebDoor  # noqa: PLC0415 -- brings asyncio, Starlette and uvicorn
+
+        return WebDoor(shop.settings, api, self._server, shop.web_sessions, shop.accounts.is_bound)
+
+    def _use(self, security: ServerSecurity) -> None:
+        self._server.use(security)
+        if self._web is not None:
+            self._web.use(security)
+
+    def _tell(self, accounts: Collection[int], method: str, params: object) -> None:
+        """A notification to every connection of the accounts, through whichever door."""
+        self._server.notify(accounts, method, params)
+        if self._web is not None:
+            self._web.notify(accounts, method, params)
+
+    def _last_connected(self, account: int) -> datetime | None:
+        doors = (self._server, self._web)
+        times = [door.last_connected(account) for door in doors if door is not None]
+        return max((time for time in times if time is not None), default=None)
 
     def _mail(self) -> "Delivery | None":
         """None where no mail server is set. Raises ConfigurationError."""
@@ -265,7 +320,7 @@ class Running:
     def _mail_chores(self) -> Iterator[Chore]:
         shop, servers = self._shop, self._shop.settings.mail.servers
         if MailRoute.RECEIPTS in servers:
-            missed = MissedChat(shop.database, utc_now, self._server.last_connected)
+            missed = MissedChat(shop.database, utc_now, self._last_connected)
             yield Chore("missed chat", MISSED_SECONDS, missed.queue_due)
         if MailRoute.SUMMARIES in servers:
             yield Chore("summaries", DUE_SECONDS, self._queue_summaries)
@@ -313,28 +368,30 @@ class Running:
         for event in events:
             match event:
                 case OrderChanged(customer, courier, order, former):
-                    self._server.notify([customer], "order.changed", order)
+                    self._tell([customer], "order.changed", order)
                     carriers = {one for one in (courier, former) if one not in (None, customer)}
                     if carriers:
-                        self._server.notify(carriers, "order.changed", without_code(order))
+                        self._tell(carriers, "order.changed", without_code(order))
                 case RewardsChanged(account, rewards):
-                    self._server.notify([account], "rewards.changed", rewards)
+                    self._tell([account], "rewards.changed", rewards)
                 case AccountChanged(account):
                     self._server.review(account)
+                    if self._web is not None:
+                        self._web.review(account)
                 case MessageSent():
-                    self._server.notify(event.recipients, "chat.message", event.message)
+                    self._tell(event.recipients, "chat.message", event.message)
                 case ConversationChanged(customer, agents, for_customer, for_staff):
                     if customer is not None:
-                        self._server.notify([customer], "chat.conversation", for_customer)
-                    self._server.notify(agents, "chat.conversation", for_staff)
+                        self._tell([customer], "chat.conversation", for_customer)
+                    self._tell(agents, "chat.conversation", for_staff)
                 case Typing(account, conversation, sender):
-                    self._server.notify([account], "chat.typing", m.Typing(conversation, sender))
+                    self._tell([account], "chat.typing", m.Typing(conversation, sender))
 
 
 def serve(
-    settings: Settings, catalog: Path | None, ready: Callable[[str, int], None], key_logs: KeyLogs | None = None
+    settings: Settings, catalog: Path | None, ready: Callable[[Running], None], key_logs: KeyLogs | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP reloads the certificates. ready: called with host and port once it listens.
+    """Serve until SIGTERM or SIGINT; SIGHUP reloads the certificates. ready: called once it listens.
 
     catalog: a file to fill an empty catalog from. key_logs: where keys are logged, for teaching and debugging. Raises
     ConfigurationError or StoreError where it cannot begin.
@@ -353,7 +410,9 @@ def serve(
         _spare_collections()
         try:
             log.info("= serving", host=running.address[0], port=running.address[1], database=settings.database.url)
-            ready(*running.address)
+            if running.web_address is not None:
+                log.info("= serving the web", host=running.web_address[0], port=running.web_address[1])
+            ready(running)
             while signal.sigwait(HEEDED) == signal.SIGHUP:
                 running.reload()
             log.info("= stopping")

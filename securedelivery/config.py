@@ -22,6 +22,7 @@ from securedelivery.service.accounts import AccountSettings
 from securedelivery.service.rewards import RewardRules
 from securedelivery.telemetry import LogSettings
 from securedelivery.transport.server import Limits
+from securedelivery.web.settings import WebSettings
 
 __all__ = ["ServerSettings", "Settings", "ShopSettings", "load", "split_address"]
 
@@ -74,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rewards: RewardRules = RewardRules()
     log: LogSettings = LogSettings()
     mail: MailSettings = MailSettings()
+    web: WebSettings = WebSettings()
 
     @property
     def certs(self) -> Path:
@@ -120,12 +122,12 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     return settings
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[::1]:PORT` or `:PORT` (every address). Raises ConfigurationError."""
+def split_address(address: str, key: str = "server.listen") -> tuple[str, int]:
+    """`HOST:PORT`, `[::1]:PORT` or `:PORT` (every address). key: of the setting. Raises ConfigurationError."""
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > 65_535:  # noqa: PLR2004 -- a port
-        raise ConfigurationError("server.listen", f"{address!r} is not HOST:PORT", "write for example 127.0.0.1:5555")
+        raise ConfigurationError(key, f"{address!r} is not HOST:PORT", "write for example 127.0.0.1:5555")
     return host or "0.0.0.0", int(port)  # noqa: S104 -- asked for
 
 
@@ -204,6 +206,7 @@ def _choices(key: str) -> list[str]:
 
 def _check(settings: Settings) -> None:
     _check_mail(settings.mail)
+    _check_web(settings.web)
     split_address(settings.server.listen)
     domain = settings.server.trust_domain
     if domain is not None and not TRUST_DOMAIN.fullmatch(domain):
@@ -226,9 +229,29 @@ def _check(settings: Settings) -> None:
             raise ConfigurationError(
                 f"limits.{field.name}", f"{value} is not between 0 and {most}", "leave it out for the default"
             )
-    for key, text in (("server.certs", settings.server.certs), ("database.url", settings.database.url)):
-        if "\0" in text:
+    files = {
+        "server.certs": settings.server.certs,
+        "database.url": settings.database.url,
+        "web.certificate": settings.web.certificate,
+        "web.key": settings.web.key,
+    }
+    for key, text in files.items():
+        if text is not None and "\0" in text:
             raise ConfigurationError(key, "it holds the character U+0000", "name a file or folder")
+
+
+def _check_web(web: WebSettings) -> None:
+    if web.listen is not None:
+        split_address(web.listen, "web.listen")
+    if (web.certificate is None) != (web.key is None):
+        missing = "key" if web.key is None else "certificate"
+        raise ConfigurationError(
+            f"web.{missing}", "it is not set, and certificate and key go together", "name both files, or none"
+        )
+    if web.public_url is not None and not re.fullmatch(r"https://[^/\s?#@]+/?", web.public_url):
+        raise ConfigurationError(
+            "web.public_url", f"{web.public_url!r} is not the address of a site", "write https://shop.example.org"
+        )
 
 
 def _check_mail(mail: MailSettings) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import argon2  # noqa: F401 -- of the server's part, which whoever gets here needs, the quickest to import
 import typer
@@ -11,6 +11,9 @@ from securedelivery.cli import lazy, options, output
 from securedelivery.cli.admin_shop import Certs, Config, DatabaseUrl, settings_of
 from securedelivery.cli.lazy import Entry
 from securedelivery.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from securedelivery.application import Running
 
 server = typer.Typer()
 admin = typer.Typer(
@@ -33,7 +36,9 @@ admin = typer.Typer(
 
 @server.command(
     "serve",
-    epilog=options.examples("serve --catalog catalog.csv", "serve --config shop.toml --listen 127.0.0.1:0"),
+    epilog=options.examples(
+        "serve --catalog catalog.csv", "serve --config shop.toml --listen 127.0.0.1:0", "serve --web 127.0.0.1:8443"
+    ),
 )
 def serve(
     context: typer.Context,
@@ -47,6 +52,14 @@ def serve(
     ] = None,
     catalog_path: Annotated[
         Path | None, typer.Option("--catalog", help="Fill an empty catalog from this file.", metavar="FILE")
+    ] = None,
+    web: Annotated[str | None, typer.Option(help="The web page and its API, over HTTPS.", metavar="HOST:PORT")] = None,
+    web_cert: Annotated[
+        str | None, typer.Option(help="What browsers see; by default the server's.", metavar="FILE")
+    ] = None,
+    web_key: Annotated[str | None, typer.Option(help="The key of --web-cert.", metavar="FILE")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="Where customers find the page, for links in mails.", metavar="URL")
     ] = None,
     key_log: options.KeyLog = None,
 ) -> None:
@@ -63,6 +76,10 @@ def serve(
         server__certs=certs,
         database__url=database,
         server__client_certificates=client_certificates,
+        web__listen=web,
+        web__certificate=web_cert,
+        web__key=web_key,
+        web__public_url=public_url,
     )
     if key_log is None and isinstance(context.obj, options.Given):
         key_log = context.obj.key_log  # it stood in front of the command
@@ -79,5 +96,11 @@ def serve(
     run_server(settings, catalog_path, _announce, key_logs)
 
 
-def _announce(host: str, port: int) -> None:
-    output.line(f"listening on [{host}]:{port}" if ":" in host else f"listening on {host}:{port}")
+def _announce(running: "Running") -> None:
+    output.line(f"listening on {_written(*running.address)}")
+    if running.web_address is not None:
+        output.line(f"web on https://{_written(*running.web_address)}")
+
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -117,6 +117,11 @@ class Profiles:
         audit.append(tx, entries)
         return outcomes
 
+    def is_bound(self, identity: str) -> bool:
+        """Whether an account is bound to the identity."""
+        with self._database.read() as tx:
+            return accounts.by_certificate(tx, identity) is not None
+
     def bind_certificate(self, session: Session, identity: str | None) -> Account:
         """Have the identity of the connection log in to this account; in the place of another one, if there was."""
         if identity is None:

@@ -1,7 +1,7 @@
 """Watches the server's files: what has changed is loaded for new connections, or the old stays in force."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,13 +18,20 @@ WARN_AGAIN = timedelta(hours=12)  # so that each day's log says it
 
 
 class SecurityWatcher(threading.Thread):
-    """load: what makes a ServerSecurity of the files; use: where it goes. Both are called on this thread."""
+    """load: what makes a ServerSecurity of the files; use: where it goes. Both are called on this thread.
+
+    others: files that `use` looks into as well.
+    """
 
     def __init__(
-        self, files: ServerFiles, load: Callable[[], ServerSecurity], use: Callable[[ServerSecurity], None]
+        self,
+        files: ServerFiles,
+        load: Callable[[], ServerSecurity],
+        use: Callable[[ServerSecurity], None],
+        others: Sequence[Path] = (),
     ) -> None:
         super().__init__(name="security-watcher")
-        self._paths = (files.ca, files.certificate, files.key, files.crl)
+        self._paths = (files.ca, files.certificate, files.key, files.crl, *others)
         self._load = load
         self._use = use
         self._wake = threading.Event()

@@ -16,7 +16,7 @@ from securedelivery.protocol.certificates import Trust, end_of_life
 from securedelivery.protocol.connection import ALPN
 from securedelivery.transport.keylog import KeyLogs
 
-__all__ = ["ServerFiles", "ServerSecurity", "client_context", "load_credentials", "load_trust"]
+__all__ = ["ServerFiles", "ServerSecurity", "WebTls", "client_context", "load_credentials", "load_trust"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,49 @@ class ServerSecurity:
         )
 
 
+class WebTls:
+    """The web's context: TLS 1.3, HTTP/1.1, a client certificate where the browser has one, under the same list.
+
+    certificate, key: what browsers see, where it is not the server's own; any that OpenSSL takes. Raises
+    ConfigurationError. One context for the life of the listener: what has changed is loaded into it.
+    """
+
+    def __init__(self, files: ServerFiles, certificate: Path | None = None, key: Path | None = None) -> None:
+        self._files = files
+        self._certificate = certificate or files.certificate
+        self._key = key or files.key
+        self.paths = (self._certificate, self._key)
+        self.context = self._made()
+
+    def renew(self) -> None:
+        """Load the files into the living context: for handshakes from now on. Raises ConfigurationError, and then
+        nothing has changed.
+
+        An authority that is gone is believed in until the next start: OpenSSL adds, and takes nothing out.
+        """
+        self._made()  # half a pair must not get into the context that is in use
+        self._load(self.context)
+
+    def _made(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _prepare(context, "http/1.1")
+        context.num_tickets = 0
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_X509_STRICT
+        self._load(context)
+        return context
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        for path in self.paths:
+            _read(path)  # says better than OpenSSL what is wrong with a file
+        _load_chain(context, self._certificate, self._key)
+        crl = self._files.crl if self._files.crl.exists() else None
+        load_trust(self._files.ca, crl)
+        context.load_verify_locations(self._files.ca)
+        if crl is not None:
+            context.load_verify_locations(crl)
+
+
 def client_context(ca: Path, certificate: Path | None, key: Path | None, crl: Path | None) -> ssl.SSLContext:
     """A client's context: TLS 1.3, our ALPN, the given CA and nothing else. Raises ConfigurationError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -173,9 +216,9 @@ def load_credentials(certificate: Path, key: Path) -> Credentials:
         ) from error
 
 
-def _prepare(context: ssl.SSLContext) -> None:
+def _prepare(context: ssl.SSLContext, protocol: str = ALPN) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols([protocol])
     context.options |= ssl.OP_NO_RENEGOTIATION
 
 
