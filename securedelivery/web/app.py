@@ -52,7 +52,9 @@ def build(desk: Desk, live: Live) -> ASGIApp:
     routes += [StarletteRoute(path, partial(door.api, ways), methods=verbs) for path, ways in by_path.items()]
     routes += [StarletteRoute(path, partial(door.page, ways), methods=verbs) for path, ways in pages_by_path.items()]
     handlers = {HTTPException: door.nowhere}
-    return _Guard(Starlette(routes=routes, exception_handlers=handlers), desk)  # type: ignore[arg-type]
+    app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+    app.router.redirect_slashes = False  # an address has one form
+    return _Guard(app)
 
 
 class _Door:
@@ -148,9 +150,8 @@ class _Static(StaticFiles):
 class _Guard:
     """Around everything: the headers, and a bound for the time that a request may take."""
 
-    def __init__(self, app: ASGIApp, desk: Desk) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._desk = desk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

@@ -104,12 +104,12 @@ def _members(request: Request, body: bytes) -> dict[str, Any]:
         raise HttpRefusal("unsupported_media_type", "send JSON, as Content-Type: application/json")
     try:
         body.decode()  # msgspec does not look into strings that it skips
-        members = msgspec.json.decode(body, type=dict[str, Raw])
+        msgspec.json.decode(body, type=Raw)  # what is no JSON is that first, and no object after it
+        return dict(msgspec.json.decode(body, type=dict[str, Raw]))
     except msgspec.ValidationError:
         raise Refusal(Reason.INVALID_REQUEST, "the body is not a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(Reason.PARSE_ERROR, f"not JSON: {error}") from None
-    return dict(members)
 
 
 def _typed(text: str, kind: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import msgspec
-from certificate_authority import CertificateAuthority, Issued
+from certificate_authority import TRUST_DOMAIN, CertificateAuthority, Issued
 
 from securedelivery.application import Running, Shop
 from securedelivery.config import DatabaseSettings, ServerSettings, Settings
@@ -35,7 +35,12 @@ class WebStage:
         self.authority = authority
         self.certs = authority.write(folder / "certs")
         settings = Settings(
-            server=ServerSettings(listen="127.0.0.1:0", certs=str(self.certs), client_certificates="optional"),
+            server=ServerSettings(
+                listen="127.0.0.1:0",
+                certs=str(self.certs),
+                client_certificates="optional",
+                trust_domain=TRUST_DOMAIN,
+            ),
             database=DatabaseSettings(url=f"sqlite:///{folder}/shop.db"),
             web=WebSettings(listen="127.0.0.1:0"),
         )
