@@ -45,6 +45,7 @@ SOCKETS = 32  # of one account
 NOT_LOGGED_IN = 4401
 REFUSED = 1008
 COME_AGAIN = 1012
+NOT_TEXT = 1003
 
 _NUMBER = re.compile(r"[0-9]{1,15}", re.ASCII)
 
@@ -289,7 +290,10 @@ class _Socket:
         while True:
             try:
                 received = await self._websocket.receive_text()
-            except (WebSocketDisconnect, KeyError):  # KeyError: bytes, which nobody has asked for
+            except WebSocketDisconnect:
+                return
+            except KeyError:
+                self.end(NOT_TEXT, "send text")
                 return
             await self._answer(received.encode())
 

@@ -39,7 +39,7 @@ async def answer(desk: Desk, visit: Visit, route: Route) -> Response:
     """Raises Refusal, HttpRefusal."""
     request = visit.request
     params = await _parameters(request, route)
-    if route.key is not None:
+    if route.key is not None and visit.session is not None:  # else the table asks for a login first
         _take_key(request, params, route.key)
     await _heed_preconditions(desk, visit, route, params)
     try:
@@ -158,7 +158,7 @@ async def _heed_preconditions(desk: Desk, visit: Visit, route: Route, params: di
     """If-Match against the version of the order in the path. order.update does it itself, within its transaction."""
     given = visit.request.headers.get("if-match")
     if given is None:
-        if route.version is not None and visit.session is not None:  # else the table asks for a login first
+        if route.version is not None and visit.session is not None:
             raise HttpRefusal(
                 "precondition_required", "name the version that you saw: If-Match with the ETag of GET on this order"
             )
