@@ -7,17 +7,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from securedelivery.errors import RemoteProtocolError
-from securedelivery.protocol.certificates import UNREADABLE, Identity, account_identity
+from securedelivery.protocol.certificates import UNREADABLE, Identity, account_identity, load_certificate
 from securedelivery.service.session import Session
 
-__all__ = ["CONNECTION", "PLACE", "Certificate", "Connected", "Connection", "Place", "WebSocket"]
+__all__ = ["CONNECTION", "PLACE", "READER", "Certificate", "Connected", "Connection", "Place", "Reader", "WebSocket"]
 
 CONNECTION = "connection"
 """Where a Connected is in the scope's state."""
@@ -25,8 +25,8 @@ CONNECTION = "connection"
 PLACE = "place"
 """Where its Place is."""
 
-TRUST_DOMAIN = "trust_domain"
-"""Where the one of the identities is."""
+READER = "reader"
+"""Where a Reader is."""
 
 REQUEST_SECONDS = 10.0  # for the head of a request, once the connection is there or the request has begun
 
@@ -39,15 +39,31 @@ class Certificate:
     identity: Identity | None
 
     @classmethod
-    def read(cls, der: bytes, trust_domain: str) -> "Certificate | None":
+    def read(cls, der: bytes, trust_domain: str) -> "Certificate":
+        """Raises one of UNREADABLE."""
+        leaf = load_certificate(der)
         try:
-            leaf = x509.load_der_x509_certificate(der)
-            identity = account_identity(leaf, trust_domain)
+            return cls(leaf, account_identity(leaf, trust_domain))
         except RemoteProtocolError:
-            identity = None
+            return cls(leaf, None)
+
+
+class Reader(NamedTuple):
+    """What certificates mean. standing: the slug for which one has to go now, or None."""
+
+    trust_domain: str
+    standing: Callable[[Certificate], str | None]
+
+    def read(self, der: bytes) -> Certificate | None:
+        """None for one that is not to be let in.
+
+        OpenSSL has looked into a revocation list; where two were made in one second, into the older one.
+        """
+        try:
+            certificate = Certificate.read(der, self.trust_domain)
         except UNREADABLE:
             return None
-        return cls(leaf, identity)
+        return certificate if self.standing(certificate) is None else None
 
 
 @dataclass(slots=True)
@@ -88,7 +104,9 @@ class Connection(H11Protocol):
         assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
         der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        certificate = Certificate.read(der, self.app_state[TRUST_DOMAIN]) if der else None
+        certificate = self.app_state[READER].read(der) if der else None
+        if der and certificate is None:
+            transport.abort()
         self.app_state = {**self.app_state, CONNECTION: Connected(certificate, transport.abort)}
         self._await_request()
 

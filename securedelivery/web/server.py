@@ -7,7 +7,6 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import structlog
 import uvicorn
@@ -16,8 +15,8 @@ from starlette.types import ASGIApp
 from securedelivery.errors import ConfigurationError
 from securedelivery.service.attempts import network
 from securedelivery.transport.server import Limits
-from securedelivery.transport.tls import ServerSecurity, WebTls
-from securedelivery.web.connections import CONNECTION, PLACE, TRUST_DOMAIN, Connected, Connection, Place, WebSocket
+from securedelivery.transport.tls import WebTls
+from securedelivery.web.connections import CONNECTION, PLACE, READER, Connected, Connection, Place, Reader, WebSocket
 
 __all__ = ["WebServer"]
 
@@ -30,19 +29,14 @@ WEBSOCKET_BYTES = 65_536  # of one message: as much as a frame of the socket doo
 
 
 class WebServer:
-    """Call start(), then stop() from another thread. on_start: called on the loop, before anything else is.
+    """Call start(), then stop() from another thread. on_start: called on the loop, before anything else is."""
 
-    trust_domain: of the identities in client certificates.
-    """
-
-    def __init__(
-        self, app: ASGIApp, on_start: Callable[[], None], tls: WebTls, limits: Limits, trust_domain: str
-    ) -> None:
+    def __init__(self, app: ASGIApp, on_start: Callable[[], None], tls: WebTls, limits: Limits, reader: Reader) -> None:
         self._app = app
         self._on_start = on_start
         self._tls = tls
         self._limits = limits
-        self._trust_domain = trust_domain
+        self._reader = reader
         self._log = structlog.get_logger("securedelivery.web")
         self._thread = threading.Thread(target=self._run, name="web")
         self._ready = threading.Event()
@@ -78,14 +72,14 @@ class WebServer:
         self.finish(0.0)
         self._thread.join()
 
-    def use(self, security: ServerSecurity) -> None:
+    def renew(self) -> None:
         """The files have changed: load them for new handshakes, and end connections that they no longer let in."""
         try:
             self._tls.renew()
         except ConfigurationError as error:
             self._log.error("! the web's files not reloaded, the old ones stay", error=str(error), hint=error.hint)
         if self._server is not None:
-            self._loop.call_soon_threadsafe(self._server.recheck, security)
+            self._loop.call_soon_threadsafe(self._server.recheck)
 
     def _run(self) -> None:
         try:
@@ -114,7 +108,7 @@ class WebServer:
             ssl_context_factory=lambda _config, _default: self._tls.context,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # every stranger's nonsense would be a warning
-        server = _Uvicorn(config, self._limits, self._listener, self._trust_domain, self._ready.set)
+        server = _Uvicorn(config, self._limits, self._listener, self._reader, self._ready.set)
         self._server = server
         await server.serve()
 
@@ -127,13 +121,13 @@ class _Uvicorn(uvicorn.Server):
         config: uvicorn.Config,
         limits: Limits,
         listener: socket.socket,
-        trust_domain: str,
+        reader: Reader,
         ready: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._limits = limits
         self._listener = listener
-        self._trust_domain = trust_domain
+        self._reader = reader
         self._ready = ready
         self._taken: Counter[str] = Counter()
         self._log = structlog.get_logger("securedelivery.web")
@@ -152,14 +146,13 @@ class _Uvicorn(uvicorn.Server):
         self._listener.close()
         await super().shutdown(sockets)
 
-    def recheck(self, security: ServerSecurity) -> None:
+    def recheck(self) -> None:
         """End the connections whose certificate is no longer good."""
-        now = datetime.now(UTC)
         for connection in list(self.server_state.connections):
             connected: Connected | None = connection.app_state.get(CONNECTION)
             if connected is None or connected.certificate is None:
                 continue
-            if security.policy.trust.standing(connected.certificate.leaf, now) is not None:
+            if self._reader.standing(connected.certificate) is not None:
                 connection.transport.abort()
 
     async def _accept_all(self) -> None:
@@ -184,7 +177,7 @@ class _Uvicorn(uvicorn.Server):
 
     async def _admit(self, sock: socket.socket, place: Place) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        state = {PLACE: place, TRUST_DOMAIN: self._trust_domain}
+        state = {PLACE: place, READER: self._reader}
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: Connection(config=self.config, server_state=self.server_state, app_state=state),

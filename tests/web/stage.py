@@ -1,7 +1,7 @@
 """A shop with a web door, in this process, on real sockets and a real database."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,20 @@ PRODUCTS = (
 class WebStage:
     """url: of the web, by the name in the server's certificate. address: of the socket door."""
 
-    def __init__(self, folder: Path, authority: CertificateAuthority, changes: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        authority: CertificateAuthority,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        web: Mapping[str, Any] | None = None,
+        before: Callable[[Path], object] = lambda _certs: None,
+    ) -> None:
+        """changes: whole sections of the settings; web: single ones of [web]. before: called before it starts."""
         self.folder = folder
         self.authority = authority
         self.certs = authority.write(folder / "certs")
+        before(self.certs)
         settings = Settings(
             server=ServerSettings(
                 listen="127.0.0.1:0",
@@ -42,14 +52,18 @@ class WebStage:
                 trust_domain=TRUST_DOMAIN,
             ),
             database=DatabaseSettings(url=f"sqlite:///{folder}/shop.db"),
-            web=WebSettings(listen="127.0.0.1:0"),
+            web=WebSettings(**{"listen": "127.0.0.1:0", **(web or {})}),
         )
         self.settings = msgspec.structs.replace(settings, **(changes or {}))
         self._stack = ExitStack()
         self.shop = self._stack.enter_context(Shop(self.settings, serving=True))
         for product in PRODUCTS:
             self.shop.catalog.put(None, product)
-        self.running = Running(self.shop)
+        try:
+            self.running = Running(self.shop)
+        except BaseException:
+            self.close()
+            raise
         self._stack.callback(self.running.stop)
         self.address = self.running.address
         assert self.running.web_address is not None
