@@ -1,4 +1,4 @@
-# make run    a shop on port 5555, with certificates, a sample catalog and a first customer
+# make run    a shop on port 5555 and https://localhost:8443, with certificates, a sample catalog and a first customer
 # make test   the whole suite     make check   format, lint, types, imports, shell     make clean   (keeps certs/ and run/)
 # make bench  the service beside its peers, into benchmarks/results.md (a quarter of an hour)     make bench-quick   in two minutes
 PYTHON ?= python3
@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := run
 LISTEN ?= 127.0.0.1:5555
+WEB ?= 127.0.0.1:8443
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 WORKERS ?= 2
@@ -47,8 +48,10 @@ run: $(VENV)/.installed-server
 	  '      --cert certs/clients/alice.crt --key certs/clients/alice.key' \
 	  '  securedelivery catalog graphics' \
 	  '  securedelivery order place GPU-NV-4070S --address "1 Analytical Row, London"' ''
+	@test -z '$(WEB)' || printf '%s\n' 'In a browser that believes in certs/ca.crt (docs/web.md says how; others warn):' '' \
+	  '  https://localhost:$(lastword $(subst :, ,$(WEB)))' ''
 	@exec $(BIN)/securedelivery serve --listen $(LISTEN) --database sqlite:///$(RUN)/shop.db \
-	  --catalog securedelivery/data/catalog.csv
+	  --catalog securedelivery/data/catalog.csv $(if $(WEB),--web $(WEB))
 
 test: $(VENV)/.installed-check
 	$(BIN)/coverage erase

@@ -462,3 +462,38 @@ def test_a_word_that_is_none_of_a_few(tmp_path: Path, text: str, hint: str) -> N
     with pytest.raises(ConfigurationError) as caught:
         config.load(_file(tmp_path, text), {}, {})
     assert caught.value.hint == hint
+
+
+# The web
+
+
+def test_the_web_is_asked_for_by_its_address(tmp_path: Path) -> None:
+    assert config.load(None, {}, {}).web.listen is None
+    path = _file(tmp_path, '[web]\nlisten = "127.0.0.1:8443"\npublic_url = "https://shop.example.org/"\n')
+    web = config.load(path, {}, {"web.listen": "127.0.0.1:9443"}).web
+    assert (web.listen, web.public_url) == ("127.0.0.1:9443", "https://shop.example.org/")
+    assert config.load(None, {"SECUREDELIVERY_WEB_LISTEN": ":443"}, {}).web.listen == ":443"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words", "hint"),
+    [
+        ("web.listen", "8443", "'8443' is not HOST:PORT", "write for example 127.0.0.1:5555"),
+        ("web.certificate", "a.crt", "certificate and key go together", "name both files, or none"),
+        ("web.key", "a.key", "certificate and key go together", "name both files, or none"),
+        ("web.public_url", "shop.example.org", "is not the address of a site", "write https://shop.example.org"),
+        ("web.public_url", "http://shop.example.org", "is not the address of a site", "write https://shop"),
+        ("web.public_url", "https://shop.example.org/shop", "is not the address of a site", "write https://shop"),
+        ("web.public_url", "https://shop.example.org\n", "is not the address of a site", "write https://shop"),
+    ],
+)
+def test_a_wrong_setting_of_the_web_is_named(key: str, value: str, words: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        config.load(None, {}, {key: value})
+    assert caught.value.key.startswith("web.")
+    assert hint in caught.value.hint
+
+
+def test_a_file_of_the_web_is_no_nul(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="web.key"):
+        config.load(None, {}, {"web.certificate": "a.crt", "web.key": "a\0.key"})
