@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from securedelivery.config import Settings
-from securedelivery.doctor import certificates, database, machine, mail
+from securedelivery.doctor import certificates, database, machine, mail, web
 from securedelivery.doctor.findings import Finding, Found, State, wrong
 from securedelivery.errors import SecureDeliveryError
 
@@ -30,6 +30,7 @@ CHECKS: Mapping[str, Check] = {
     "open_files": machine.open_files,
     "mail_receipts": mail.receipts,
     "mail_summaries": mail.summaries,
+    "web": web.door,
 }
 
 

@@ -26,7 +26,7 @@ def authority(settings: Settings, now: datetime) -> Iterator[Found]:
     """ca.crt: readable, a certificate, within its life."""
     path = ServerFiles.in_directory(settings.certs).ca
     newest = max(load_trust(path, None).authorities, key=lambda one: one.not_valid_after_utc)
-    yield _life(
+    yield life(
         f"CA {path}",
         newest.not_valid_before_utc,
         newest.not_valid_after_utc,
@@ -49,7 +49,7 @@ def server(settings: Settings, now: datetime) -> Iterator[Found]:
                 f"make one of {files.ca}: {generate(settings, 'server --force')}",
             )
             return
-    yield _life(
+    yield life(
         f"server certificate {files.certificate}",
         chain[0].not_valid_before_utc,
         end_of_life(chain),
@@ -80,7 +80,7 @@ def revocation_list(settings: Settings, now: datetime) -> Iterator[Found]:
         yield wrong(f"revocation list {files.crl}: it has no end, so every client certificate is refused", remedy)
         return
     what = f"revocation list {files.crl} ({len(crl)} revoked, made {_day(crl.last_update_utc)})"
-    yield _life(what, crl.last_update_utc, crl.next_update_utc, now, soon=WARN_BEFORE, remedy=remedy)
+    yield life(what, crl.last_update_utc, crl.next_update_utc, now, soon=WARN_BEFORE, remedy=remedy)
 
 
 def private_keys(settings: Settings, _now: datetime) -> Iterator[Found]:
@@ -182,7 +182,8 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _life(what: str, begins: datetime, ends: datetime, now: datetime, *, soon: timedelta, remedy: str) -> Found:
+def life(what: str, begins: datetime, ends: datetime, now: datetime, *, soon: timedelta, remedy: str) -> Found:
+    """Whether `now` is within it. soon: how long before its end it is noted."""
     if now < begins:
         return wrong(f"{what}: not valid before {_day(begins)}", "check this machine's clock")
     if ends <= now:

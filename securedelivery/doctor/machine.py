@@ -26,6 +26,9 @@ _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
 _TIMEX_BYTES = 512  # struct timex takes 208 on 64-bit systems
 
 
+ANOTHER_ADDRESS = "choose an address of this machine, and a port above 1023 or the right to the lower one"
+
+
 def listen(settings: Settings, _now: datetime) -> Iterator[Found]:
     """The address and port: free, or the service itself has it."""
     host, port = split_address(settings.server.listen)
@@ -33,21 +36,25 @@ def listen(settings: Settings, _now: datetime) -> Iterator[Found]:
     if port == 0:
         yield ok(f"listen {shown}: any port that is free")
         return
+    error = bound(host, port)
+    if error is None:
+        yield ok(f"listen {shown}: free; no service runs there")
+    elif isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        yield _who_answers(settings, host, port, shown)
+    else:
+        yield wrong(f"listen {shown}: {getattr(error, 'strerror', None) or error}", ANOTHER_ADDRESS)
+
+
+def bound(host: str, port: int) -> Exception | None:
+    """Why nobody could listen there; None: somebody could."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except (OSError, UnicodeError) as error:
-        if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
-            yield wrong(
-                f"listen {shown}: {getattr(error, 'strerror', None) or error}",
-                "choose an address of this machine, and a port above 1023 or the right to the lower one",
-            )
-            return
-        yield _who_answers(settings, host, port, shown)
-    else:
-        yield ok(f"listen {shown}: free; no service runs there")
+        return error
+    return None
 
 
 def _who_answers(settings: Settings, host: str, port: int, shown: str) -> Found:
