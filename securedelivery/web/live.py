@@ -255,6 +255,7 @@ class _Socket:
 
     async def _read_history(self) -> None:
         """Pass on what follows what the browser has, until nothing follows."""
+        vain = 0
         try:
             while True:
                 params = m.GetHistory(self._asked_for, self._seen)
@@ -271,7 +272,8 @@ class _Socket:
                     self._put(encode_notification("chat.message", message).decode())
                 await self._room.wait()  # a long history goes as fast as it is read
                 self._seen = min(self._seen, page.last)  # what the browser said may be nonsense
-                if not page.items or (page.next is None and self._seen >= self._wanted):
+                vain = 0 if page.items else vain + 1  # what is announced while it is read may have come too late for it
+                if vain > 1 or (page.next is None and self._seen >= self._wanted):
                     return
         finally:
             self._reading = False
@@ -290,7 +292,7 @@ class _Socket:
         while True:
             try:
                 received = await self._websocket.receive_text()
-            except WebSocketDisconnect:
+            except (WebSocketDisconnect, RuntimeError):  # RuntimeError: _send() has found out before
                 return
             except KeyError:
                 self.end(NOT_TEXT, "send text")
