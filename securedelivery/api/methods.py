@@ -419,13 +419,13 @@ class Api:
         except Refusal as refusal:
             return refusal
         except Exception as error:  # noqa: BLE001 -- a bug becomes an incident here, for every method at once
-            return self._failed(error, request)
+            return self.failed(error, request.method)
         return result
 
     def submit(self, caller: Caller, request: Request, done: Callable[[Outcome], None]) -> None:
         def committed(outcome: object) -> None:
             failed = isinstance(outcome, BaseException) and not isinstance(outcome, Refusal)
-            done(self._failed(outcome, request) if failed else NOTHING if outcome is None else outcome)
+            done(self.failed(outcome, request.method) if failed else NOTHING if outcome is None else outcome)
 
         try:
             method, params = self._admit(caller, request)
@@ -433,7 +433,7 @@ class Api:
         except Refusal as refusal:
             done(refusal)
         except Exception as error:  # noqa: BLE001 -- as in answer()
-            done(self._failed(error, request))
+            done(self.failed(error, request.method))
         else:
             self._services.writer.submit(batch, command, committed, at_once=False)
 
@@ -452,11 +452,12 @@ class Api:
         self._log.error("! incident", incident=incident, doing=doing, exc_info=error)
         return Refusal(Reason.INTERNAL, f"an internal error; tell the shop: incident {incident}", incident=incident)
 
-    def _failed(self, error: Any, request: Request) -> Refusal:
+    def failed(self, error: Any, doing: str) -> Refusal:
+        """What to say of something that no method refuses: a database that is not there, or a bug."""
         if isinstance(error, StoreError) and not isinstance(error, DamagedRow):
-            self._log.error("! store", method=request.method, error=str(error))
+            self._log.error("! store", method=doing, error=str(error))
             return Refusal(Reason.UNAVAILABLE, "the database is not available: try again in a moment")
-        return self.incident(error, request.method)
+        return self.incident(error, doing)
 
     def _admit(self, caller: Caller, request: Request) -> tuple[Method, Any]:
         """The checks in the protocol's order: method, login, role, parameters."""

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from securedelivery import __version__
-from securedelivery.api.messages import STRICT_END
+from securedelivery.api.schemas import component_name, components_of
 from securedelivery.errors import Reason, Refusal
 
 if TYPE_CHECKING:
     from securedelivery.api.methods import Method
 
 __all__ = ["document"]
-
-_REF_TEMPLATE = "#/components/schemas/{name}"
 
 
 def document(methods: Mapping[str, "Method"], section: str | None, max_bytes: int) -> dict[str, Any]:
@@ -34,7 +32,7 @@ def document(methods: Mapping[str, "Method"], section: str | None, max_bytes: in
 
 def _document(methods: Sequence["Method"], sections: list[str]) -> dict[str, Any]:
     types = [kind for method in methods for kind in (method.parameters, method.result)]
-    schemas, components = _portable(msgspec.json.schema_components(types, ref_template=_REF_TEMPLATE))
+    schemas, components = components_of(types)
     return {
         "openrpc": "1.3.2",
         "info": {"title": "securedelivery", "version": __version__, "license": {"name": "Apache-2.0"}},
@@ -48,7 +46,7 @@ def _document(methods: Sequence["Method"], sections: list[str]) -> dict[str, Any
 
 
 def _method(method: "Method", parameters: dict[str, Any], result: dict[str, Any], components: Any) -> dict[str, Any]:
-    struct = components[parameters["$ref"].rpartition("/")[2]]
+    struct = components[component_name(parameters)]
     required = struct.get("required", [])
     return {
         "name": method.name,
@@ -72,13 +70,3 @@ def _errors(reasons: Sequence[Reason]) -> list[dict[str, Any]]:
     return [
         {"code": code, "message": " or ".join(slugs), "data": {"reasons": slugs}} for code, slugs in by_code.items()
     ]
-
-
-def _portable(schema: Any) -> Any:
-    """Patterns end in `$` alone: what keeps Python's `$` from matching before a line end is not in every dialect."""
-    if isinstance(schema, dict):
-        return {
-            name: value.removesuffix(STRICT_END) if name == "pattern" else _portable(value)
-            for name, value in schema.items()
-        }
-    return [_portable(one) for one in schema] if isinstance(schema, list | tuple) else schema

@@ -3,6 +3,8 @@
 import asyncio
 from collections import defaultdict
 from functools import partial
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -21,8 +23,8 @@ from securedelivery.web.connections import CONNECTION
 from securedelivery.web.desk import Desk
 from securedelivery.web.headers import secure
 from securedelivery.web.live import Live
-from securedelivery.web.pages import Page, all_pages, login_first
-from securedelivery.web.problems import HttpRefusal, problem, status_of
+from securedelivery.web.pages import Page, all_pages, basket, login_first
+from securedelivery.web.problems import HttpRefusal, headers_of, problem, status_of
 from securedelivery.web.rendering import STATIC
 from securedelivery.web.routes import ROUTES, Route
 from securedelivery.web.visits import CSRF_FIELD, CSRF_HEADER, SAFE, Form, Visit, check_origin, check_token, look_up
@@ -31,13 +33,16 @@ __all__ = ["build"]
 
 REQUEST_SECONDS = 60.0
 API = "/api/"
+LIVE = "/api/chat/live"
+VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def build(desk: Desk, live: Live) -> ASGIApp:
     """The ASGI application. Each request passes _Guard, then one of _Api, _Pages, the static files and live.serve."""
     pages = all_pages()
+    desk.count_basket = lambda visit: sum(basket.read(visit).values())
     routes: list[BaseRoute] = [
-        WebSocketRoute("/api/chat/live", live.serve),
+        WebSocketRoute(LIVE, live.serve),
         Mount("/static", _Static(directory=STATIC)),
     ]
     by_path: defaultdict[str, dict[str, Route]] = defaultdict(dict)
@@ -48,13 +53,12 @@ def build(desk: Desk, live: Live) -> ASGIApp:
         pages_by_path[page.path] |= dict.fromkeys(page.verbs, page)
     door = _Door(desk)
     # Every verb, so that each path itself says which it has.
-    verbs = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
-    routes += [StarletteRoute(path, partial(door.api, ways), methods=verbs) for path, ways in by_path.items()]
-    routes += [StarletteRoute(path, partial(door.page, ways), methods=verbs) for path, ways in pages_by_path.items()]
+    routes += [StarletteRoute(path, partial(door.api, ways), methods=VERBS) for path, ways in by_path.items()]
+    routes += [StarletteRoute(path, partial(door.page, ways), methods=VERBS) for path, ways in pages_by_path.items()]
     handlers = {HTTPException: door.nowhere}
     app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
     app.router.redirect_slashes = False  # an address has one form
-    return _Guard(app)
+    return _Guard(app, desk)
 
 
 class _Door:
@@ -96,6 +100,8 @@ class _Door:
         except Exception as error:  # noqa: BLE001 -- as above
             incident = self._desk.api.incident(error, f"{request.method} {request.url.path}")
             response = self._error_page(visit, 500, incident.message)
+        if visit.refusal is not None and response.status_code == status_of(visit.refusal.reason):
+            response.headers.update(headers_of(visit.refusal))
         visit.finish(response)
         return response
 
@@ -116,23 +122,27 @@ class _Door:
     def _refused(self, visit: Visit, refusal: Refusal) -> Response:
         if refusal.reason is Reason.NOT_LOGGED_IN and visit.request.method in SAFE:
             return login_first(visit)
-        response = self._error_page(visit, status_of(refusal.reason), refusal.message)
-        if "retry_after" in refusal.data:
-            response.headers["Retry-After"] = str(refusal.data["retry_after"])
-        return response
+        visit.refusal = refusal
+        return self._error_page(visit, status_of(refusal.reason), refusal.message)
 
     def _error_page(self, visit: Visit, status: int, message: str) -> Response:
         return self._desk.page(visit, "error", status=status, message=message)
 
     async def nowhere(self, request: Request, error: HTTPException) -> Response:
-        """What no route has."""
+        """What no route has, or not this verb."""
+        if request.method not in VERBS and request.method != "HEAD":
+            return problem(HttpRefusal("not_implemented", f"no address has the verb {request.method[:20]}"))
+        if request.url.path == LIVE:
+            return problem(HttpRefusal("upgrade_required", "this is a WebSocket: wss", {"Upgrade": "websocket"}))
         if request.url.path.startswith(API):
             return problem(Refusal(Reason.METHOD_NOT_FOUND, "there is nothing at this path; see /api/docs"))
         try:
             visit = await look_up(self._desk, request)
         except Refusal:
             visit = _nobody(request)
-        response = self._error_page(visit, error.status_code, "There is no such page.")
+        words = "There is no such page." if error.status_code == HTTPStatus.NOT_FOUND else error.detail
+        response = self._error_page(visit, error.status_code, words)
+        response.headers.update(error.headers or {})
         visit.finish(response)
         return response
 
@@ -150,8 +160,9 @@ class _Static(StaticFiles):
 class _Guard:
     """Around everything: the headers, and a bound for the time that a request may take."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, desk: Desk) -> None:
         self._app = app
+        self._desk = desk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -166,15 +177,30 @@ class _Guard:
                 secure(MutableHeaders(scope=message))
             await send(message)
 
+        if not scope["path"].startswith("/"):  # the absolute form (RFC 9112, section 3.2.2)
+            scope["path"] = urlsplit(scope["path"]).path or "/"
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                await self._app(scope, receive, secured)
-        except TimeoutError:
+                await (_TWO_LENGTHS if _has_two_lengths(scope) else self._app)(scope, receive, secured)
+        except Exception as error:  # noqa: BLE001 -- uvicorn would tell of it in its own way
+            late = isinstance(error, TimeoutError)
+            refusal = _TOO_LATE if late else self._desk.api.incident(error, f"{scope['method']} {scope['path']}")
             if started:  # a browser that does not read: what is left for it goes with its connection
                 scope["state"][CONNECTION].abort()
             else:
-                late = problem(Refusal(Reason.UNAVAILABLE, "this took too long: try again in a moment"))
-                await late(scope, receive, secured)
+                await problem(refusal)(scope, receive, secured)
+
+
+_TOO_LATE = Refusal(Reason.UNAVAILABLE, "this took too long: try again in a moment")
+
+
+def _has_two_lengths(scope: Scope) -> bool:
+    """What a proxy in front may read as one request, and we as two (RFC 9112, section 6.1)."""
+    return {b"transfer-encoding", b"content-length"} <= {name for name, _ in scope["headers"]}
+
+
+_TWO_LENGTHS = problem(Refusal(Reason.INVALID_REQUEST, "a request has one length: Content-Length or Transfer-Encoding"))
+_TWO_LENGTHS.headers["Connection"] = "close"
 
 
 def _nobody(request: Request) -> Visit:

@@ -139,6 +139,11 @@ class Connection(H11Protocol):
 class WebSocket(WebSocketsSansIOProtocol):
     """What a Connection may become."""
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # it was refused, which uvicorn would call an error of ours
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.app_state[PLACE].release()
         super().connection_lost(exc)

@@ -10,8 +10,9 @@ from msgspec import Raw
 from starlette.responses import HTMLResponse, Response
 
 from securedelivery.api.methods import Api
-from securedelivery.errors import Reason, Refusal
+from securedelivery.errors import Reason, Refusal, StoreError
 from securedelivery.protocol.jsonrpc import Request
+from securedelivery.service.opt_out import OptOut
 from securedelivery.service.rewards import RewardRules
 from securedelivery.service.session import Session
 from securedelivery.service.web_sessions import WebSessions
@@ -50,6 +51,7 @@ class Desk:
         api: Api,
         submit_call: SubmitCall,
         sessions: WebSessions,
+        opt_out: OptOut,
         *,
         standing: Callable[[Certificate], str | None],
         is_bound: Callable[[str], bool],
@@ -57,23 +59,26 @@ class Desk:
     ) -> None:
         self.api = api
         self.shop = shop
+        self.opt_out = opt_out
+        """No method of the table: whoever holds a mail's link need not be anybody."""
         self._templates = Templates(shop.currency)
         self._submit_call = submit_call
         self._sessions = sessions
         self._standing = standing
         self._is_bound = is_bound
-        self.on_logout: Callable[[str], None] = lambda _token: None
-        """What is to hear that the session of a token has ended: the WebSockets."""
+        self.count_basket: Callable[[Visit], int] = lambda _visit: 0
+        """How many pieces; pages know where."""
+        self.on_change: Callable[[Visit, Session | None, str | None], None] = lambda *_: None
+        """Who is logged in has changed: the visit as it is now, the session and the token that were. For WebSockets."""
 
     def page(self, visit: Visit, template: str, *, status: int = 200, **context: object) -> Response:
         """A page of a template, which knows the visit, who is logged in, the shop and how much is in the basket."""
-        from securedelivery.web.pages import basket  # noqa: PLC0415
-
         known = {
             "visit": visit,
             "session": visit.session,
             "shop": self.shop,
-            "basket_count": sum(basket.read(visit).values()),
+            "basket_count": self.count_basket(visit),
+            "status": status,
         }
         return HTMLResponse(self._templates.render(template, {**known, **context}), status)
 
@@ -87,6 +92,7 @@ class Desk:
         """
         outcome = await self.ask(visit.caller, Request(0, method, Raw(msgspec.json.encode(params or {}))))
         if isinstance(outcome, Refusal):
+            visit.refusal = outcome
             raise outcome
         if isinstance(outcome, SessionChange):
             await self._enter(visit, outcome)
@@ -114,13 +120,15 @@ class Desk:
             self._submit_call(lane, lambda: done(api.answer(caller, request)), done)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Something that waits for the database, on a worker. Raises what it raises."""
+        """Something that waits for the database, on a worker. Raises what it raises, Refusal for a StoreError."""
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T | Refusal] = loop.create_future()
 
         def job() -> None:
             try:
                 found = work()
+            except StoreError as error:
+                _fail(loop, result, self.api.failed(error, "a session of the web"))
             except BaseException as error:  # noqa: BLE001 -- it goes on where it is awaited
                 _fail(loop, result, error)
             else:
@@ -168,14 +176,15 @@ class Desk:
         """Every login has a new token, whatever was there before: one that somebody else has planted gets him
         nothing.
         """
-        former = visit.token
+        former, was = visit.token, visit.session
         session: Session | None = change.session
         visit.caller.session = session
         visit.token = None if session is None else await self.run(lambda: self._sessions.open(session))
         visit.entered = True
         if former is not None:
             await self.run(lambda: self._sessions.end(former))
-            self.on_logout(former)
+        if was is not None:
+            self.on_change(visit, was, former)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Any]", result: object) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from securedelivery import __version__
 from securedelivery.api.methods import Api
 from securedelivery.config import Settings, split_address
+from securedelivery.service.opt_out import OptOut
 from securedelivery.service.web_sessions import WebSessions
 from securedelivery.transport.server import Server
-from securedelivery.transport.tls import ServerFiles, ServerSecurity, WebTls
+from securedelivery.transport.tls import ServerFiles, WebTls
 from securedelivery.web.app import build
-from securedelivery.web.connections import Certificate
+from securedelivery.web.connections import Certificate, Reader
 from securedelivery.web.desk import Desk, Shopfront
 from securedelivery.web.live import Live
 from securedelivery.web.server import WebServer
@@ -26,7 +27,14 @@ class WebDoor:
     """
 
     def __init__(
-        self, settings: Settings, api: Api, socket_door: Server, sessions: WebSessions, is_bound: Callable[[str], bool]
+        self,
+        settings: Settings,
+        api: Api,
+        socket_door: Server,
+        sessions: WebSessions,
+        opt_out: OptOut,
+        *,
+        is_bound: Callable[[str], bool],
     ) -> None:
         web = settings.web
         assert web.listen is not None
@@ -43,17 +51,19 @@ class WebDoor:
             None if web.public_url is None else web.public_url.rstrip("/"),
             __version__,
         )
-        desk = Desk(api, socket_door.submit_call, sessions, standing=self._standing, is_bound=is_bound, shop=front)
+        submit_call = socket_door.submit_call
+        desk = Desk(api, submit_call, sessions, opt_out, standing=self._standing, is_bound=is_bound, shop=front)
         self._live = Live(desk)
-        self._server = WebServer(build(desk, self._live), self._live.begin, tls, settings.limits, settings.trust_domain)
+        reader = Reader(settings.trust_domain, self._standing)
+        self._server = WebServer(build(desk, self._live), self._live.begin, tls, settings.limits, reader)
 
     def start(self) -> tuple[str, int]:
         """Listen; returns the address in use. Raises ConfigurationError."""
         return self._server.start(*self._listen)
 
-    def use(self, security: ServerSecurity) -> None:
-        """The server's files, or its own, have changed."""
-        self._server.use(security)
+    def renew(self) -> None:
+        """The server's files, or its own, have changed, and the socket door has them already."""
+        self._server.renew()
 
     def notify(self, accounts: Iterable[int], method: str, params: object) -> None:
         """As Server.notify()."""

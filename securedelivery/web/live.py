@@ -19,7 +19,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from securedelivery.api import messages as m
 from securedelivery.errors import Reason, Refusal
-from securedelivery.model import Message, Role
+from securedelivery.model import Message
+from securedelivery.protocol.certificates import Identity
 from securedelivery.protocol.jsonrpc import (
     MalformedRequest,
     Request,
@@ -28,10 +29,12 @@ from securedelivery.protocol.jsonrpc import (
     encode_notification,
     encode_result,
 )
+from securedelivery.service.session import Session
 from securedelivery.transport.departures import Departures
 from securedelivery.transport.dispatch import Ending, Outcome
 from securedelivery.web.connections import CONNECTION
 from securedelivery.web.desk import Desk
+from securedelivery.web.headers import secure
 from securedelivery.web.problems import problem
 from securedelivery.web.visits import Visit, check_origin, look_up
 
@@ -60,7 +63,7 @@ class Live:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sockets: defaultdict[int, set[_Socket]] = defaultdict(set)
         self._departures = Departures()
-        desk.on_logout = self._logged_out
+        desk.on_change = self._changed
 
     def begin(self) -> None:
         """On the loop, before its first WebSocket."""
@@ -88,7 +91,10 @@ class Live:
             visit = await look_up(self._desk, websocket)
             after, conversation = (_number(websocket, name) for name in ("after", "conversation"))
         except Refusal as refusal:
-            await websocket.send_denial_response(problem(refusal))
+            await _deny(websocket, refusal)
+            return
+        except Exception as error:  # noqa: BLE001 -- a bug costs one answer
+            await _deny(websocket, self._desk.api.incident(error, "letting a WebSocket in"))
             return
         await websocket.accept()
         session = visit.session
@@ -127,11 +133,17 @@ class Live:
         for socket in list(self._sockets.get(account, ())):
             socket.look_again()
 
-    def _logged_out(self, token: str) -> None:
-        for sockets in list(self._sockets.values()):
-            for socket in list(sockets):
-                if socket.token == token:
-                    socket.end(NOT_LOGGED_IN, Reason.NOT_LOGGED_IN.slug)
+    def _changed(self, visit: Visit, was: Session | None, token: str | None) -> None:
+        """Whoever was logged in has logged out, or in again, perhaps as somebody else."""
+        assert was is not None
+        same = visit.session is not None and visit.session.account_id == was.account_id
+        for socket in list(self._sockets.get(was.account_id, ())):
+            if not socket.is_of(token, visit.caller.identity):
+                continue
+            if same:
+                socket.token = visit.token
+            else:
+                socket.end(NOT_LOGGED_IN, Reason.NOT_LOGGED_IN.slug)
 
 
 class _Ended(Exception):  # noqa: N818 -- no error
@@ -152,6 +164,7 @@ class _Socket:
         self._desk = desk
         self._websocket = websocket
         self._caller = visit.caller
+        self._uri = None if visit.caller.identity is None else visit.caller.identity.uri
         self.token = visit.token
         self._asked_for = conversation
         self._follows = after is not None
@@ -186,6 +199,10 @@ class _Socket:
         if ended is not None:
             await self._say_goodbye(ended)
 
+    def is_of(self, token: str | None, identity: Identity | None) -> bool:
+        """Whether it was let in by this cookie, or without one by this certificate."""
+        return self.token == token if self.token is not None else self._caller.identity == identity
+
     def end(self, code: int, reason: str) -> None:
         if not self._ending.done():
             self._ending.set_result(_Ended(code, reason))
@@ -208,8 +225,8 @@ class _Socket:
     def _is_followed(self, message: Message) -> bool:
         if not self._follows:
             return False
-        if self._conversation is None and self._caller.session.role is Role.CUSTOMER:
-            self._conversation = message.conversation  # a customer hears of no other
+        if self._conversation is None and not self._caller.session.is_staff:
+            self._conversation = message.conversation  # they hear of no other than their own
         # Staff hear of others: without a message of their own there is none of theirs that could be meant.
         return self._conversation == message.conversation
 
@@ -334,11 +351,14 @@ class _Socket:
         """Whether whoever is here may still be."""
         try:
             standing = await self._desk.review(self._caller)
+            is_over = self.token is not None and await self._desk.find(self.token, self._uri) is None
         except Refusal as refusal:  # too much is waiting
             self.end(COME_AGAIN, refusal.reason.slug)
             return
         if isinstance(standing, Ending):
             self.end(REFUSED, standing.reason)
+        elif is_over:
+            self.end(NOT_LOGGED_IN, Reason.NOT_LOGGED_IN.slug)
         else:
             self._caller.session = standing.session
 
@@ -353,6 +373,12 @@ class _Socket:
         if not task.cancelled() and task.exception() is not None:
             self._desk.api.incident(task.exception(), "serving a WebSocket")  # type: ignore[arg-type]
             self.end(1011, "internal")
+
+
+async def _deny(websocket: WebSocket, refusal: Refusal) -> None:
+    denial = problem(refusal)
+    secure(denial.headers)
+    await websocket.send_denial_response(denial)
 
 
 def _number(websocket: WebSocket, name: str) -> int | None:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from securedelivery.errors import Reason, Refusal
 
-__all__ = ["HTTP_REASONS", "MEDIA_TYPE", "HttpRefusal", "problem", "status_of"]
+__all__ = ["HTTP_REASONS", "MEDIA_TYPE", "HttpRefusal", "headers_of", "problem", "status_of"]
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -29,8 +29,10 @@ HTTP_REASONS = {
     "request_timeout": 408,
     "precondition_failed": 412,
     "content_too_large": 413,
+    "upgrade_required": 426,
     "unsupported_media_type": 415,
     "precondition_required": 428,
+    "not_implemented": 501,
 }
 """What only HTTP refuses for, with the status."""
 
@@ -58,7 +60,7 @@ def problem(refusal: Refusal | HttpRefusal, status: int | None = None) -> Respon
         slug, status, headers = refusal.reason, refusal.status, dict(refusal.headers)
     else:
         slug, status = refusal.reason.slug, status or status_of(refusal.reason)
-        headers = _headers(refusal)
+        headers = headers_of(refusal)
     details = {
         "type": f"/api/docs#{slug}",
         "title": HTTPStatus(status).phrase,
@@ -70,7 +72,8 @@ def problem(refusal: Refusal | HttpRefusal, status: int | None = None) -> Respon
     return Response(msgspec.json.encode(details), status, headers, MEDIA_TYPE)
 
 
-def _headers(refusal: Refusal) -> dict[str, str]:
+def headers_of(refusal: Refusal) -> dict[str, str]:
+    """What goes with the status of a refusal, in a problem or a page."""
     if status_of(refusal.reason) == HTTPStatus.UNAUTHORIZED:
         return {"WWW-Authenticate": "Session"}  # RFC 9110, section 11.6.1, asks for some challenge
     if refusal.reason is Reason.RATE_LIMITED:

@@ -34,6 +34,7 @@ class Templates:
         self._environment.filters |= {
             "money": lambda amount, of=currency: model.money(Cents(amount), of),
             "moment": moment,
+            "brief": brief,
             "day": day,
             "words": words,
         }
@@ -54,6 +55,12 @@ def moment(time: str) -> Markup:
     found = datetime.fromisoformat(time)
     text = f"{found.day} {found:%B %Y, %H:%M} UTC"
     return Markup('<time datetime="{}">{}</time>').format(time, text)
+
+
+def brief(time: str) -> Markup:
+    """`22 Nov, 14:05 UTC`, where there is little room."""
+    found = datetime.fromisoformat(time)
+    return Markup('<time datetime="{}">{}</time>').format(time, f"{found.day} {found:%b, %H:%M} UTC")
 
 
 def day(time: str) -> Markup:

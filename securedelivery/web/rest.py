@@ -62,14 +62,15 @@ class _Stale(HttpRefusal):
 async def read_body(request: Request, most: int = MAX_BODY) -> bytes:
     """Raises HttpRefusal for one that is too large, or too slow."""
     body = bytearray()
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most:
+        raise _too_large(most)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > most:
-                    raise HttpRefusal(
-                        "content_too_large", f"more than {most} bytes: send less at once", {"Connection": "close"}
-                    )
+                    raise _too_large(most)
     except TimeoutError:
         raise HttpRefusal(
             "request_timeout", f"the body took more than {BODY_SECONDS:.0f} s", {"Connection": "close"}
@@ -77,6 +78,10 @@ async def read_body(request: Request, most: int = MAX_BODY) -> bytes:
     except ClientDisconnect:
         raise HttpRefusal("request_timeout", "the client has gone") from None
     return bytes(body)
+
+
+def _too_large(most: int) -> HttpRefusal:
+    return HttpRefusal("content_too_large", f"more than {most} bytes: send less at once", {"Connection": "close"})
 
 
 # Parameters
@@ -163,13 +168,16 @@ async def _heed_preconditions(desk: Desk, visit: Visit, route: Route, params: di
                 "precondition_required", "name the version that you saw: If-Match with the ETag of GET on this order"
             )
         return
-    if "order" not in params or visit.request.method in ("GET", "HEAD"):
+    number = visit.request.path_params.get("order")
+    if number is None or visit.request.method in ("GET", "HEAD"):
         return
     wanted = _tags(given)
     if wanted is not None and len(wanted) == 1 and wanted[0] and route.version is not None:
         params[route.version] = wanted[0]
         return
-    order = await desk.call(visit, "order.get", {"order": params["order"]}, Order)
+    order = await desk.call(
+        visit, "order.get", {"order": params["order"]}, Order
+    )  # a look: only order.update is atomic
     if wanted is not None and order.version not in wanted:
         raise HttpRefusal(
             "precondition_failed",
@@ -204,7 +212,8 @@ def _response(request: Request, route: Route, result: Any) -> Response:
     status = HTTPStatus.CREATED if route.created else HTTPStatus.OK
     if isinstance(result, Order):
         tag = headers["ETag"] = f'"{result.version}"'
-        if request.method in ("GET", "HEAD") and tag in request.headers.get("if-none-match", ""):
+        known = request.headers.get("if-none-match", "")
+        if request.method in ("GET", "HEAD") and (tag in known or known.strip() == "*"):
             return Response(None, HTTPStatus.NOT_MODIFIED, headers)
         if route.located is not None:
             headers["Location"] = route.located.format(order=result.order)

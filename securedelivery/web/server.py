@@ -74,12 +74,16 @@ class WebServer:
 
     def renew(self) -> None:
         """The files have changed: load them for new handshakes, and end connections that they no longer let in."""
+        if self._server is not None:
+            self._loop.call_soon_threadsafe(self._renew, self._server)
+
+    def _renew(self, server: "_Uvicorn") -> None:
+        """On the loop, where no handshake is at work with the context meanwhile."""
         try:
             self._tls.renew()
         except ConfigurationError as error:
             self._log.error("! the web's files not reloaded, the old ones stay", error=str(error), hint=error.hint)
-        if self._server is not None:
-            self._loop.call_soon_threadsafe(self._server.recheck)
+        server.recheck()
 
     def _run(self) -> None:
         try:

@@ -81,7 +81,8 @@ class Visit:
         self.form = Form()
         self.token: str | None = None
         self.entered = False
-        self.stale = False
+        self.refusal: Refusal | None = None
+        """The last that the table has given, shown or not."""
         self.csrf_token = ""
         """Empty where nobody is logged in and no certificate is there: then none is asked for."""
 
@@ -103,12 +104,14 @@ class Visit:
         self.csrf_token = "" if binding is None else desk.csrf_token(binding)
 
     def finish(self, response: Response) -> None:
-        """Have the browser keep what it has to."""
+        """Have the browser keep what it has to. A cookie that is worth nothing stays: this answer may be late, and the
+        browser have another one by now.
+        """
         if self.entered and self.token is not None:
             cookie = f"{COOKIE}={self.token}; Max-Age={int(LIFE.total_seconds())}; {_COOKIE_RULES}"
         elif self.entered and self.caller.identity is not None:
             cookie = f"{COOKIE}={LOGGED_OUT}; {_COOKIE_RULES}"
-        elif self.entered or self.stale:
+        elif self.entered:
             cookie = f"{COOKIE}=; Max-Age=0; {_COOKIE_RULES}"
         else:
             return
@@ -128,7 +131,6 @@ async def look_up(desk: "Desk", request: HTTPConnection) -> Visit:
     if cookie is not None and _TOKEN.fullmatch(cookie):
         visit.caller.session = await desk.find(cookie, None if identity is None else identity.uri)
         visit.token = None if visit.session is None else cookie
-    visit.stale = visit.token is None and cookie is not None and cookie != LOGGED_OUT
     if visit.session is None and identity is not None and cookie != LOGGED_OUT:
         visit.caller.session = await desk.by_certificate(visit.caller, connected)
     visit.bind(desk)

@@ -1,5 +1,6 @@
 """/api/chat/live over real WebSockets."""
 
+import asyncio
 import json
 import socket
 import ssl
@@ -287,7 +288,10 @@ def test_another_sites_page_gets_none(web: WebStage, line: Any, origin: str) -> 
     ralf = _known(web, "ralf")
     with pytest.raises(InvalidStatus) as caught:
         line(ralf, Origin=origin)
-    assert caught.value.response.status_code == 403
+    response = caught.value.response
+    assert response.status_code == 403
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert json.loads(response.body or b"")["reason"] == "forbidden"
     assert line(ralf, Origin=web.url).call("system.ping")["result"] == {}
 
 
@@ -323,6 +327,58 @@ def test_what_ends_a_session_ends_its_line(web: WebStage, line: Any, end: str) -
     else:
         vera.request("DELETE", "/api/account", json={"password": PASSWORD})
         assert live.end() == (1008, "account_deleted")
+
+
+def test_logging_out_ends_what_a_certificate_has_opened(web: WebStage, authority: CertificateAuthority) -> None:
+    yves = web.client(authority.client("yves"))
+    yves.get("/api/system")
+    yves.post("/api/accounts", json={"username": "yves"})
+    yves.cookies.clear()
+    with connect(f"wss://localhost:{web.port}/api/chat/live", ssl=web.tls(authority.client("yves"))) as opened:
+        opened.send('{"jsonrpc":"2.0","id":1,"method":"system.ping"}')
+        opened.recv(timeout=WAIT)
+        yves.get("/api/account")
+        yves.delete("/api/session")
+        with pytest.raises(ConnectionClosed) as caught:
+            opened.recv(timeout=WAIT)
+    assert caught.value.rcvd is not None
+    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4401, "not_logged_in")
+
+
+def test_a_line_goes_on_where_its_account_logs_in_again(web: WebStage, line: Any) -> None:
+    zora = web.customer("zora")
+    live = line(zora, "?after=0")
+    live.call("system.ping")
+    zora.log_in("zora")
+    say(zora, "still here")
+    assert live.messages(1) == [(1, "still here")]
+    zora.delete("/api/session")
+    assert live.end() == (4401, "not_logged_in")
+
+
+def test_a_login_as_somebody_else_ends_it(web: WebStage, line: Any) -> None:
+    web.customer("adam-other")
+    adam = web.customer("adam-one")
+    live = line(adam)
+    live.call("system.ping")
+    adam.log_in("adam-other")
+    assert live.end() == (4401, "not_logged_in")
+
+
+def test_a_logout_while_a_line_is_let_in_is_not_missed(
+    web: WebStage, line: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at its cookie and its place among the others."""
+    beate = web.customer("beate")
+    look_up = module.look_up
+
+    async def late(*args: Any) -> Any:
+        visit = await look_up(*args)
+        await asyncio.get_running_loop().run_in_executor(None, lambda: web.shop.web_sessions.end(visit.token or ""))
+        return visit
+
+    monkeypatch.setattr(module, "look_up", late)
+    assert line(beate).end() == (4401, "not_logged_in")
 
 
 def test_a_role_changes_under_an_open_line(web: WebStage, line: Any) -> None:

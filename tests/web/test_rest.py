@@ -160,6 +160,14 @@ def test_what_the_browser_has_is_not_sent_again(rosa: Browser) -> None:
     again = rosa.get(path, headers={"If-None-Match": '"1"'})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", '"1"')
     assert rosa.get(path, headers={"If-None-Match": '"2"'}).status_code == 200
+    assert rosa.get(path, headers={"If-None-Match": "*"}).status_code == 304
+
+
+def test_if_match_is_about_the_order_in_the_path(rosa: Browser) -> None:
+    order = rosa.order(("RAM-1", 1), key="in the path")
+    body = {"text": "hello", "order": order["order"]}
+    headers = {"Idempotency-Key": "in the path", "If-Match": '"7"'}
+    assert rosa.post("/api/chat/messages", json=body, headers=headers).status_code == 201
 
 
 # Bodies, queries, paths
@@ -268,7 +276,23 @@ def test_a_path_says_which_verbs_it_has(rosa: Browser) -> None:
     assert answer.headers["allow"] == "GET, POST"
 
 
-@pytest.mark.parametrize("path", ["/api/", "/api/nothing", "/api/orders/1/nothing", "/api/chat/live", "/api/orders/"])
+def test_a_verb_that_is_none(rosa: Browser) -> None:
+    answer = rosa.request("FOO", "/api/orders")
+    assert (answer.status_code, problem(answer)["reason"]) == (501, "not_implemented")
+
+
+def test_a_websocket_is_asked_for_as_one(rosa: Browser) -> None:
+    answer = rosa.get("/api/chat/live")
+    assert (answer.status_code, problem(answer)["reason"]) == (426, "upgrade_required")
+    assert answer.headers["upgrade"] == "websocket"
+
+
+def test_a_static_file_can_only_be_read(rosa: Browser) -> None:
+    answer = rosa.post("/static/shop.css", headers={"Origin": str(rosa.base_url).rstrip("/")})
+    assert (answer.status_code, answer.headers["allow"]) in ((405, "GET, HEAD"), (405, "HEAD, GET"))
+
+
+@pytest.mark.parametrize("path", ["/api/", "/api/nothing", "/api/orders/1/nothing", "/api/orders/"])
 def test_a_path_that_is_none(rosa: Browser, path: str) -> None:
     answer = rosa.get(path)
     assert (answer.status_code, problem(answer)["reason"]) == (404, "method_not_found")

@@ -108,6 +108,33 @@ def test_what_is_no_http(web: WebStage, nonsense: bytes) -> None:
         wait_until_closed(line)
 
 
+def test_the_absolute_form_of_a_target(web: WebStage) -> None:
+    with opened(web) as line:
+        line.sendall(b"GET https://localhost/api/system/ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert line.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_request_has_one_length(web: WebStage) -> None:
+    """A proxy in front could read the second as a request of somebody else's."""
+    with opened(web) as line:
+        line.sendall(
+            b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"0\r\n\r\n" + REQUEST
+        )
+        assert line.recv(100).startswith(b"HTTP/1.1 400")
+        wait_until_closed(line)
+
+
+def test_a_body_that_says_it_is_too_large_is_not_waited_for(web: WebStage) -> None:
+    with opened(web) as line:
+        line.sendall(
+            b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 99999999999\r\n\r\n"
+        )
+        assert line.recv(100).startswith(b"HTTP/1.1 413")
+        wait_until_closed(line)
+
+
 # Files that change
 
 

@@ -77,7 +77,7 @@ def test_another_password_ends_the_other_sessions_and_renews_this_one(web: WebSt
     assert whoami(gesa) == "gesa"
     gone = elsewhere.get("/api/account")
     assert gone.status_code == 401
-    assert "Max-Age=0" in gone.headers["set-cookie"], "a cookie that is worth nothing is taken back"
+    assert "set-cookie" not in gone.headers, "the browser may have another one by now, from another tab"
 
 
 @pytest.mark.parametrize("end", ["disabled", "deleted", "reset"])

@@ -35,14 +35,7 @@ class Page(NamedTuple):
 
 
 def all_pages() -> list[Page]:
-    from importlib.util import find_spec  # XXX until all are there
-
-    return [
-        page
-        for name in _MODULES
-        if find_spec(f"{__name__}.{name}")
-        for page in import_module(f"{__name__}.{name}").ROUTES
-    ]
+    return [page for name in _MODULES for page in import_module(f"{__name__}.{name}").ROUTES]
 
 
 def redirect(path: str) -> Response:

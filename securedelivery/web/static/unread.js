@@ -1,0 +1,66 @@
+// How many answers of the shop somebody has not read yet: beside the link to the chat, and in the page's title.
+//
+// The link has data-unread, the username. Up to where this browser has shown the chat stands in a cookie, which the
+// chat's page sets as well: nothing in it is secret, and nothing is allowed by it.
+
+import { connection } from "./live.js";
+
+const COOKIE = "__Host-chat-read";
+const KEPT = 31_536_000; // seconds
+
+const link = document.querySelector("[data-unread]");
+const user = link?.dataset.unread;
+const title = document.title.replace(/^\(\d+\) /, "");
+let read = 0; // the last message that was seen
+let newest = 0;
+let count = 0;
+
+/** Everything up to there has been seen. */
+export function markRead(sequence) {
+  if (link === null) return;
+  read = Math.max(read, sequence);
+  document.cookie = `${COOKIE}=${user}:${read}; Path=/; Secure; SameSite=Lax; Max-Age=${KEPT}`;
+  show(0);
+}
+
+/** How many there are, for the title of a page that has no link to the chat. */
+export function show(number) {
+  count = number;
+  document.title = number === 0 ? title : `(${number}) ${title}`;
+  if (link === null) return;
+  let badge = link.querySelector(".badge");
+  if (badge === null) {
+    badge = document.createElement("span");
+    badge.className = "badge";
+    link.append(" ", badge);
+  }
+  badge.hidden = number === 0;
+  badge.textContent = number > 99 ? "99+" : `${number}`;
+  if (number === 0) link.removeAttribute("aria-label");
+  else link.setAttribute("aria-label", `${link.dataset.label}, ${number} unread`);
+}
+
+function readMark() {
+  const kept = document.cookie.split("; ").find((one) => one.startsWith(`${COOKIE}=${user}:`));
+  const number = Number(kept?.slice(kept.lastIndexOf(":") + 1));
+  return Number.isSafeInteger(number) ? number : 0;
+}
+
+if (link !== null) {
+  link.dataset.label = link.textContent.trim();
+  read = readMark();
+  newest = read;
+  const isChat = document.querySelector("[data-chat]") !== null; // which counts for itself
+  const live = connection(read);
+  live.addEventListener("chat.message", ({ detail: message }) => {
+    if (message.sequence <= newest) return;
+    newest = message.sequence;
+    if (!isChat) live.hasSeen(newest);
+    if (message.sender === user) markRead(newest); // who writes has seen what stands above
+    else if (!isChat) show(count + 1);
+  });
+  live.addEventListener("chat.conversation", ({ detail: conversation }) => {
+    if (conversation.customer !== user) return;
+    if (conversation.unread === 0) markRead(conversation.last_sequence);
+  });
+}
