@@ -35,6 +35,7 @@ KEPT = 50
 class _Opening(NamedTuple):
     digest: bytes
     session: Session
+    certified: bool
 
 
 class WebSessions:
@@ -44,10 +45,14 @@ class WebSessions:
         self._database = database
         self._clock = clock
 
-    def open(self, session: Session) -> str:
-        """A token for somebody who has just logged in: 43 characters, URL-safe, 256 bits that nobody can guess."""
+    def open(self, session: Session, identity: str | None = None) -> str:
+        """A token for somebody who has just logged in: 43 characters, URL-safe, 256 bits that nobody can guess.
+
+        identity: the connection's spiffe URI. What a certificate has opened is good with that certificate alone, so
+        that it ends with it.
+        """
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        self._database.writer.call(self._open, _Opening(_digest(token), session))
+        self._database.writer.call(self._open, _Opening(_digest(token), session, identity is not None))
         return token
 
     def find(self, token: str, identity: str | None) -> Session | None:
@@ -60,10 +65,13 @@ class WebSessions:
             account = None if row is None else accounts.by_id(tx, row.account_id)
         if row is None or account is None or not self._lasts(row, account):
             return None
-        if account.certificate_required if identity is None else name_of(identity) != account.username:
+        if identity is None and (row.certified or account.certificate_required):
+            return None
+        if identity is not None and name_of(identity) != account.username:
             return None
         if row.seen_at < self._ago(SEEN_EVERY):
-            self._database.writer.call(self._touch, digest)
+            # Nobody waits for it: a note of having been seen is not worth an answer.
+            self._database.writer.submit(self._touch, digest, lambda _outcome: None)
         return Session(account.id, account.username, account.role, account.credentials)
 
     def csrf_token(self, binding: str) -> str:
@@ -92,8 +100,8 @@ class WebSessions:
 
     def _open(self, tx: Transaction, openings: Sequence[_Opening]) -> list[None]:
         now = timestamp(self._clock())
-        for digest, session in openings:
-            row = WebSessionRow(digest, session.account_id, session.credentials, now, now)
+        for digest, session, certified in openings:
+            row = WebSessionRow(digest, session.account_id, session.credentials, certified, now, now)
             web_sessions.add(tx, row, KEPT)
         return [None for _ in openings]
 

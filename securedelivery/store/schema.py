@@ -407,9 +407,11 @@ web_sessions = Table(
     Column("digest", LargeBinary, primary_key=True),  # SHA-256 of the token
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("credentials", Integer, nullable=False),  # the account's at the login
+    Column("certified", Integer, nullable=False),  # opened on a connection with a certificate, and good on such alone
     Column("opened_at", Text, nullable=False),
     Column("seen_at", Text, nullable=False),  # to within the hour
     CheckConstraint("length(digest) = 32", name="digest_length"),
+    _truth("certified"),
     _moment("opened_at"),
     _moment("seen_at"),
     Index(None, "account_id", "opened_at"),

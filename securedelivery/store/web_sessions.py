@@ -11,11 +11,14 @@ from securedelivery.store.statements import Statement
 
 
 class WebSessionRow(NamedTuple):
-    """digest: 32 bytes, SHA-256 of the token. credentials: the account's at the login."""
+    """digest: 32 bytes, SHA-256 of the token. credentials: the account's at the login. certified: whether it was opened
+    on a connection with a certificate.
+    """
 
     digest: bytes
     account_id: AccountId
     credentials: int
+    certified: bool
     opened_at: Timestamp
     seen_at: Timestamp
 

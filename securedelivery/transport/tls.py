@@ -104,39 +104,38 @@ class ServerSecurity:
 class WebTls:
     """The web's context: TLS 1.3, HTTP/1.1, a client certificate where the browser has one, under the same list.
 
-    certificate, key: what browsers see, where it is not the server's own; any that OpenSSL takes. Raises
-    ConfigurationError. One context for the life of the listener: what has changed is loaded into it.
+    certificate, key: what browsers see, where it is not the server's own; any that OpenSSL takes. asks: whether a
+    client certificate is asked for at all. Raises ConfigurationError.
     """
 
-    def __init__(self, files: ServerFiles, certificate: Path | None = None, key: Path | None = None) -> None:
+    def __init__(
+        self, files: ServerFiles, certificate: Path | None = None, key: Path | None = None, *, asks: bool = True
+    ) -> None:
         self._files = files
+        self._asks = asks
         self._certificate = certificate or files.certificate
         self._key = key or files.key
         self.paths = (self._certificate, self._key)
         self.context = self._made()
 
     def renew(self) -> None:
-        """Load the files into the living context: for handshakes from now on. Raises ConfigurationError, and then
-        nothing has changed.
-
-        An authority that is gone is believed in until the next start: OpenSSL adds, and takes nothing out.
-        """
-        self._made()  # half a pair must not get into the context that is in use
-        self._load(self.context)
+        """Another context, of the files as they are now. Raises ConfigurationError, and then the old one stays."""
+        self.context = self._made()
 
     def _made(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _prepare(context, "http/1.1")
         context.num_tickets = 0
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_X509_STRICT
-        self._load(context)
-        return context
-
-    def _load(self, context: ssl.SSLContext) -> None:
         for path in self.paths:
             _read(path)  # says better than OpenSSL what is wrong with a file
         _load_chain(context, self._certificate, self._key)
+        if self._asks:
+            self._ask(context)
+        return context
+
+    def _ask(self, context: ssl.SSLContext) -> None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_X509_STRICT
         crl = self._files.crl if self._files.crl.exists() else None
         load_trust(self._files.ca, crl)
         context.load_verify_locations(self._files.ca)

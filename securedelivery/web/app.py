@@ -1,6 +1,7 @@
 """Which request goes where, and what becomes of one that fails."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from functools import partial
 from http import HTTPStatus
@@ -187,6 +188,10 @@ class _Guard:
             refusal = _TOO_LATE if late else self._desk.api.incident(error, f"{scope['method']} {scope['path']}")
             if started:  # a browser that does not read: what is left for it goes with its connection
                 scope["state"][CONNECTION].abort()
+                with contextlib.suppress(TimeoutError):  # until uvicorn has heard of it, too
+                    async with asyncio.timeout(1):
+                        while (await receive())["type"] != "http.disconnect":
+                            pass
             else:
                 await problem(refusal)(scope, receive, secured)
 

@@ -55,10 +55,7 @@ class Reader(NamedTuple):
     standing: Callable[[Certificate], str | None]
 
     def read(self, der: bytes) -> Certificate | None:
-        """None for one that is not to be let in.
-
-        OpenSSL has looked into a revocation list; where two were made in one second, into the older one.
-        """
+        """None for one that cannot be read, or has to go: it may have been revoked during the handshake."""
         try:
             certificate = Certificate.read(der, self.trust_domain)
         except UNREADABLE:

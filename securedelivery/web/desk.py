@@ -179,7 +179,8 @@ class Desk:
         former, was = visit.token, visit.session
         session: Session | None = change.session
         visit.caller.session = session
-        visit.token = None if session is None else await self.run(lambda: self._sessions.open(session))
+        uri = None if visit.caller.identity is None else visit.caller.identity.uri
+        visit.token = None if session is None else await self.run(lambda: self._sessions.open(session, uri))
         visit.entered = True
         if former is not None:
             await self.run(lambda: self._sessions.end(former))

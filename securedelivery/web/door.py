@@ -41,7 +41,8 @@ class WebDoor:
         self._listen = split_address(web.listen, "web.listen")
         self._socket_door = socket_door
         certificate, key = (None if name is None else Path(name) for name in (web.certificate, web.key))
-        tls = WebTls(ServerFiles.in_directory(settings.certs), certificate, key)
+        asks = web.client_certificates == "optional"
+        tls = WebTls(ServerFiles.in_directory(settings.certs), certificate, key, asks=asks)
         self.paths = tls.paths
         """The files of its certificate, to be watched."""
         front = Shopfront(

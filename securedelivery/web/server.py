@@ -74,16 +74,12 @@ class WebServer:
 
     def renew(self) -> None:
         """The files have changed: load them for new handshakes, and end connections that they no longer let in."""
-        if self._server is not None:
-            self._loop.call_soon_threadsafe(self._renew, self._server)
-
-    def _renew(self, server: "_Uvicorn") -> None:
-        """On the loop, where no handshake is at work with the context meanwhile."""
         try:
             self._tls.renew()
         except ConfigurationError as error:
             self._log.error("! the web's files not reloaded, the old ones stay", error=str(error), hint=error.hint)
-        server.recheck()
+        if self._server is not None:
+            self._loop.call_soon_threadsafe(self._server.recheck)
 
     def _run(self) -> None:
         try:
@@ -109,10 +105,16 @@ class WebServer:
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=ENDING_SECONDS,
-            ssl_context_factory=lambda _config, _default: self._tls.context,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # every stranger's nonsense would be a warning
-        server = _Uvicorn(config, self._limits, self._listener, self._reader, self._ready.set)
+        server = _Uvicorn(
+            config,
+            limits=self._limits,
+            listener=self._listener,
+            tls=self._tls,
+            reader=self._reader,
+            ready=self._ready.set,
+        )
         self._server = server
         await server.serve()
 
@@ -123,14 +125,17 @@ class _Uvicorn(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
+        *,
         limits: Limits,
         listener: socket.socket,
+        tls: WebTls,
         reader: Reader,
         ready: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._limits = limits
         self._listener = listener
+        self._tls = tls
         self._reader = reader
         self._ready = ready
         self._taken: Counter[str] = Counter()
@@ -186,7 +191,7 @@ class _Uvicorn(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: Connection(config=self.config, server_state=self.server_state, app_state=state),
                 sock,
-                ssl=self.config.ssl,
+                ssl=self._tls.context,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
                 ssl_shutdown_timeout=ENDING_SECONDS,
             )

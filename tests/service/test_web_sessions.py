@@ -1,9 +1,12 @@
 """Sessions of the web: who is logged in with a token, for how long, and what ends it."""
 
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from service.shop import Shop
@@ -142,6 +145,14 @@ def test_certificates_are_those_of_the_account(shop: Shop, sessions: WebSessions
     assert sessions.find(token, of("emil")) is None
 
 
+def test_what_was_opened_with_a_certificate_ends_with_it(shop: Shop, sessions: WebSessions, greta: Session) -> None:
+    certified, other = sessions.open(greta, of("greta")), sessions.open(greta)
+    assert sessions.find(certified, of("greta")) == greta
+    assert sessions.find(certified, None) is None
+    assert sessions.find(certified, of("emil")) is None
+    assert [sessions.find(other, identity) for identity in (None, of("greta"))] == [greta, greta]
+
+
 def look(shop: Shop, sessions: WebSessions, token: str) -> Session | None:
     """Find it, and wait for the note of that, which find() leaves to the writer."""
     found = sessions.find(token, None)
@@ -269,3 +280,15 @@ def test_a_clock_that_is_set_back(shop: Shop, sessions: WebSessions, greta: Sess
     assert sessions.find(token, None) == greta
     sessions.tidy()
     assert sessions.find(token, None) == greta
+
+
+def test_a_look_waits_for_no_other_program(shop: Shop, sessions: WebSessions, greta: Session, tmp_path: Path) -> None:
+    """One that has the database locked: who only reads notices nothing, though a look is due to be noted."""
+    token = sessions.open(greta)
+    first = seen(shop)
+    shop.clock.now += SEEN_EVERY + MOMENT
+    with closing(sqlite3.connect(tmp_path / "shop.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert sessions.find(token, None) == greta
+        other.execute("ROLLBACK")
+    assert seen(shop) > first

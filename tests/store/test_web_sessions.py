@@ -23,7 +23,7 @@ def at(day: int) -> Timestamp:
 
 
 def row(number: int, of: AccountId = ONE, *, credentials: int = 0, opened: int = 1, seen: int = 0) -> WebSessionRow:
-    return WebSessionRow(bytes([number]) * 32, of, credentials, at(opened), at(seen or opened))
+    return WebSessionRow(bytes([number]) * 32, of, credentials, False, at(opened), at(seen or opened))
 
 
 def write(database: Database, run: Callable[[Transaction], Any]) -> None:

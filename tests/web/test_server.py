@@ -349,3 +349,35 @@ def test_the_settings_reach_the_pages(tmp_path: Path) -> None:
         assert answer.status_code == 201, "behind a proxy the page is at another address than the server"
     finally:
         stage.close()
+
+
+def test_without_asking_no_certificate_comes(tmp_path: Path) -> None:
+    """For a public shop, whose visitors' browsers would offer whatever they have."""
+    stage = WebStage(tmp_path, CertificateAuthority(), web={"client_certificates": "none"})
+    try:
+        alice = stage.client(stage.authority.client("alice"))
+        assert alice.get("/api/account").status_code == 401
+        assert alice.csrf == ""
+        assert stage.client(CertificateAuthority().client("mallory")).get("/api/system").status_code == 200
+    finally:
+        stage.close()
+
+
+def test_an_authority_that_is_replaced_is_believed_no_more(own: WebStage) -> None:
+    old = own.authority.client("alice")
+    assert own.client(old).get("/api/system").status_code == 200
+    before = subject(own)
+    other = CertificateAuthority()
+    other.write(own.certs)
+    own.running.reload()
+
+    def is_other() -> bool:
+        try:
+            return subject(own) != before
+        except ssl.SSLError:  # which believes in the other one already
+            return False
+
+    wait_for(is_other)
+    with pytest.raises(REFUSED):
+        own.client(old).get("/api/system")
+    assert own.client(other.client("alice")).get("/api/system").status_code == 200

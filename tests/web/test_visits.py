@@ -293,3 +293,17 @@ def test_a_strangers_certificate_is_refused_by_tls(web: WebStage) -> None:
     stranger = web.client(CertificateAuthority().client("olga"))
     with pytest.raises((httpx.ReadError, httpx.ConnectError, httpx.RemoteProtocolError)):
         stranger.get("/api/system")
+
+
+def test_what_a_certificate_has_opened_is_good_with_it_alone(web: WebStage, authority: CertificateAuthority) -> None:
+    """Whoever has stolen the key, and takes a cookie with it, is out when it is revoked."""
+    willa = web.client(authority.client("willa"))
+    willa.get("/api/system")
+    willa.post("/api/accounts", json={"username": "willa", "password": PASSWORD})
+    thief = web.client()
+    thief.cookies.set(COOKIE, willa.cookies[COOKIE])
+    assert whoami(thief) is None
+    assert whoami(willa) == "willa"
+    thief.cookies.clear()
+    thief.log_in("willa")
+    assert whoami(thief) == "willa", "by password it is a session of its own"

@@ -55,9 +55,7 @@ def _unknown(desk: "Desk", visit: "Visit", refusal: Refusal) -> Response:
 def _page(desk: "Desk", visit: "Visit", state: str, choice: MailChoice | None, token: str = "") -> Response:
     what = "" if choice is None else _WHAT[choice]
     status = 404 if choice is None else 200
-    response = desk.page(visit, "opt_out", status=status, state=state, what=what, token=token)
-    response.headers["Referrer-Policy"] = "no-referrer"  # the link is a secret: the next page need not know it
-    return response
+    return desk.page(visit, "opt_out", status=status, state=state, what=what, token=token)
 
 
 ROUTES = [

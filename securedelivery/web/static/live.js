@@ -61,6 +61,15 @@ export class Live extends EventTarget {
     if (this.#after !== null) this.#after = Math.max(this.#after, sequence);
   }
 
+  get follows() {
+    return this.#after !== null;
+  }
+
+  /** From here on, a message that comes while there is no connection is made up for. */
+  follow(sequence) {
+    this.#after ??= sequence;
+  }
+
   get connected() {
     return this.state === "connected";
   }

@@ -40,18 +40,35 @@ export function show(number) {
   else link.setAttribute("aria-label", `${link.dataset.label}, ${number} unread`);
 }
 
+/** Null where this browser has never shown the chat. */
 function readMark() {
   const kept = document.cookie.split("; ").find((one) => one.startsWith(`${COOKIE}=${user}:`));
-  const number = Number(kept?.slice(kept.lastIndexOf(":") + 1));
-  return Number.isSafeInteger(number) ? number : 0;
+  if (kept === undefined) return null;
+  const number = Number(kept.slice(kept.lastIndexOf(":") + 1));
+  return Number.isSafeInteger(number) ? number : null;
+}
+
+/** What was said before this browser came counts as read: years of it need not come for a number. */
+async function beginHere(live) {
+  try {
+    const { last } = await live.request("chat.history", { after: Number.MAX_SAFE_INTEGER, limit: 1 });
+    live.follow(last);
+    newest = Math.max(newest, last);
+    markRead(last);
+  } catch {
+    // The next connection tries again.
+  }
 }
 
 if (link !== null) {
   link.dataset.label = link.textContent.trim();
-  read = readMark();
-  newest = read;
+  const mark = readMark();
+  read = newest = mark ?? 0;
   const isChat = document.querySelector("[data-chat]") !== null; // which counts for itself
-  const live = connection(read);
+  const live = connection(mark);
+  live.addEventListener("state", ({ detail }) => {
+    if (detail.state === "connected" && !live.follows) beginHere(live);
+  });
   live.addEventListener("chat.message", ({ detail: message }) => {
     if (message.sequence <= newest) return;
     newest = message.sequence;
