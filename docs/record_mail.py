@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from securedelivery.mail.composer import SAMPLES
+from securedelivery.mail.composer import samples
+from securedelivery.mail.links import Site
 from securedelivery.mail.rendering import Templates
 
 DOCS = Path(__file__).parent
@@ -17,6 +18,7 @@ sys.path.insert(0, str(DOCS.parent / "tests"))
 from wireshark.browser import Browser  # noqa: E402 -- of the tests
 
 NARROW, WIDE = 360, 1000
+SAMPLES = samples(Site("https://shop.example.org"))
 COLOURS = 128
 SMALL = (
     "-define",

@@ -290,12 +290,14 @@ class Running:
             return None
         from securedelivery.web.door import WebDoor  # noqa: PLC0415 -- brings asyncio, Starlette and uvicorn
 
-        return WebDoor(shop.settings, api, self._server, shop.web_sessions, shop.accounts.is_bound)
+        return WebDoor(
+            shop.settings, api, self._server, shop.web_sessions, shop.opt_out, is_bound=shop.accounts.is_bound
+        )
 
     def _use(self, security: ServerSecurity) -> None:
         self._server.use(security)
         if self._web is not None:
-            self._web.use(security)
+            self._web.renew()
 
     def _tell(self, accounts: Collection[int], method: str, params: object) -> None:
         """A notification to every connection of the accounts, through whichever door."""

@@ -26,16 +26,26 @@ _DEVIATING = frozenset("ßẞς")
 def mailbox(text: str) -> str | None:
     """The address as SMTP takes it, its domain in ASCII (IDNA); None for what is no address."""
     local, _, domain = text.rpartition("@")
-    if len(text) > MAX_ADDRESS or not text.isprintable() or _DEVIATING & set(domain):
+    if len(text) > MAX_ADDRESS or not text.isprintable():
         return None
-    try:
-        ascii_domain = domain.encode("idna").decode()
-    except UnicodeError:
-        return None
-    if not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(ascii_domain) or len(local.encode()) > MAX_LOCAL:
+    ascii_domain = in_ascii(domain)
+    if (
+        ascii_domain is None
+        or not _LOCAL.fullmatch(local)
+        or not _DOMAIN.fullmatch(ascii_domain)
+        or len(local.encode()) > MAX_LOCAL
+    ):
         return None
     address = f"{local}@{ascii_domain}"
     return address if len(address.encode()) <= MAX_ADDRESS else None
+
+
+def in_ascii(domain: str) -> str | None:
+    """IDNA; None for what cannot be written so. What is ASCII already is not looked at any further."""
+    try:
+        return None if _DEVIATING & set(domain) else domain.encode("idna").decode()
+    except UnicodeError:
+        return None
 
 
 def address_of(text: str) -> Address | None:

@@ -1,5 +1,6 @@
 """A mail as it goes over the wire: headers and two bodies, text and HTML (RFC 5322, 2046)."""
 
+import re
 from datetime import datetime
 from email.header import Header
 from email.headerregistry import Address
@@ -16,7 +17,8 @@ from securedelivery.mail.rendering import Rendered
 from securedelivery.mail.settings import MailServer
 
 MAX_SUBJECT = 200
-MAX_ASKING = 48  # "unsubscribe " and a username; with the longest address the link still fits a line of 998
+MAX_ASKING = 49  # "unsubscribe ", a username and " chat"; with the longest address the link still fits a line of 998
+LONGEST_LINE = 998  # RFC 5322, section 2.1.1
 MAX_LINE = 76  # characters of a header's line (RFC 2047, section 2)
 
 
@@ -49,9 +51,10 @@ def build(
     message_id: str,
     date: datetime,
     unsubscribe: str | None = None,
+    one_click: str | None = None,
 ) -> EmailMessage:
     """message_id: what stands before the @, unique for ever. date: aware. unsubscribe: the subject of a mail that asks
-    to be spared; None for a mail that has been asked for.
+    to be spared; None for a mail that has been asked for. one_click: what a POST to has the same effect (RFC 8058).
     """
     sender = address_of(str(server.sender))
     assert sender is not None, "config.py has seen to it"
@@ -70,7 +73,10 @@ def build(
     if unsubscribe is not None:
         asks = quote(one_line(unsubscribe)[:MAX_ASKING], safe="")
         link = f"<mailto:{quote(answers.addr_spec, safe='@')}?subject={asks}>"  # RFC 6068
-        message["List-Unsubscribe"] = _Link.of("List-Unsubscribe", link)
+        links = [link] if one_click is None else [f"<{one_click}>", link]
+        message["List-Unsubscribe"] = _Links.of("List-Unsubscribe", ", ".join(links))
+        if one_click is not None:
+            message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     message.set_content(rendered.text, cte="quoted-printable")
     message.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
     for part in message.iter_parts():
@@ -108,9 +114,18 @@ class _Words(str):  # noqa: SLOT000 -- the email package's way: a header is its 
         return text.isascii() and "=?" not in text and len(self.name) + len(text) + 2 <= MAX_LINE
 
 
-class _Link(_Words):
+class _Links(_Words):
+    """Each in < and >. What does not fit a line has one for each; the first of them is that of the header's name, as
+    mail programs have it everywhere, unless it fits no line at all then.
+    """
+
     def _written(self, line_end: str) -> str:
-        return str(self) if self._is_plain(self) else f"{line_end} {self}"
+        if self._is_plain(self):
+            return str(self)
+        first, *others = re.split("(?<=,) ", self)
+        if len(self.name) + len(first) + 2 > LONGEST_LINE:
+            first = f"{line_end} {first}"
+        return "".join([first, *(f"{line_end} {one}" for one in others)])
 
 
 class _Mailbox(_Words):

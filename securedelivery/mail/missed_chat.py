@@ -4,12 +4,14 @@ shop, account, customer   account: the username; customer: by name, or else the 
 count, senders            how many messages there are, and who wrote them: `agnes, bert and adam`
 messages                  the first of them, none where the operator wants none in mail: sender, at, text, is_cut
 more                      how many follow those that are shown
+links                     a links.Links; None where the shop has no web page
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from securedelivery.mail.links import OF_NOBODY, Links, Site
 from securedelivery.mail.rendering import Content
 from securedelivery.model import ConversationId, MailKind, Message, Role, Timestamp
 from securedelivery.service.missed_chat import Missed, missed
@@ -17,7 +19,7 @@ from securedelivery.store import accounts
 from securedelivery.store.engine import Transaction
 from securedelivery.store.outbox import OutboxRow
 
-__all__ = ["SAMPLES", "content"]
+__all__ = ["content", "samples"]
 
 ChatText = Literal["full", "beginning", "none"]
 
@@ -31,16 +33,18 @@ _UNSAFE = re.compile(
 )
 
 
-def content(tx: Transaction, row: OutboxRow, chat_text: ChatText, *, shop_name: str) -> Content:
+def content(
+    tx: Transaction, row: OutboxRow, chat_text: ChatText, *, shop_name: str, links: Links | None = None
+) -> Content:
     """Raises Unwanted where it was read meanwhile, DamagedRow."""
     found = missed(tx, row)
     assert row.account_id is not None
     account = accounts.by_id(tx, row.account_id)
     name = account.name if account is not None else None
-    return _content(found, chat_text, name or found.customer, shop_name)
+    return _content(found, chat_text, name or found.customer, shop_name, links)
 
 
-def _content(found: Missed, chat_text: ChatText, customer: str, shop_name: str) -> Content:
+def _content(found: Missed, chat_text: ChatText, customer: str, shop_name: str, links: Links | None = None) -> Content:
     shown = [] if chat_text == "none" else [_shown(message, chat_text) for message in found.messages]
     return Content(
         MailKind.MISSED_CHAT.value,
@@ -52,6 +56,7 @@ def _content(found: Missed, chat_text: ChatText, customer: str, shop_name: str) 
             "senders": _together(list(dict.fromkeys(map(_name, found.senders)))),
             "messages": shown,
             "more": found.total - len(shown),
+            "links": links,
         },
     )
 
@@ -91,7 +96,10 @@ _SAMPLE = Missed(
         )
     ],
 )
-SAMPLES: Mapping[str, Mapping[str, Any]] = {
-    MailKind.MISSED_CHAT.value: _content(_SAMPLE, "beginning", "Alice Example", "Parts & Co").values
-}
-"""What the template is tried with when the server starts."""
+
+
+def samples(site: Site | None) -> Mapping[str, Mapping[str, Any]]:
+    """What the template is tried with when the server starts."""
+    links = None if site is None else site.links(token=OF_NOBODY)
+    found = _content(_SAMPLE, "beginning", "Alice Example", "Parts & Co", links)
+    return {found.template: found.values}

@@ -8,11 +8,13 @@ reason                    of a cancellation or return, as the shop has noted it;
 refund                    what the customer gets back, in cents; 0 where nothing was paid for
 points_back               points of the order's discount that went back to the account
 points_taken              points that the order had earned, and that were taken back
+links                     a links.Links, with the order's page; None where the shop has no web page
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from securedelivery.mail.links import OF_NOBODY, Links, Site
 from securedelivery.mail.rendering import Content
 from securedelivery.model import (
     Cents,
@@ -27,8 +29,7 @@ from securedelivery.model import (
 from securedelivery.service.orders import without_code
 from securedelivery.service.transitions import UNDOING
 
-__all__ = ["SAMPLES", "content"]
-
+__all__ = ["content", "samples"]
 
 _STATUS = {
     MailKind.ORDER_CANCELLED: OrderStatus.CANCELLED,
@@ -37,7 +38,7 @@ _STATUS = {
 }
 
 
-def content(kind: MailKind, order: Order, customer: str, shop_name: str) -> Content:
+def content(kind: MailKind, order: Order, customer: str, shop_name: str, links: Links | None = None) -> Content:
     undone = order.status in UNDOING
     entered = _entry(kind, order)
     at, reason = order.placed_at, None
@@ -58,6 +59,7 @@ def content(kind: MailKind, order: Order, customer: str, shop_name: str) -> Cont
             "refund": order.total if undone else 0,
             "points_back": order.points_redeemed if undone else 0,
             "points_taken": order.points_earned if undone else 0,
+            "links": links,
         },
     )
 
@@ -106,12 +108,10 @@ def _sample(status: OrderStatus) -> Order:
     )
 
 
-SAMPLES: Mapping[str, Mapping[str, Any]] = {
-    kind.value: content(kind, _sample(status), "Alice Example", "Parts & Co").values
-    for kind, status in (
-        (MailKind.ORDER_PLACED, OrderStatus.PLACED),
-        (MailKind.ORDER_CANCELLED, OrderStatus.CANCELLED),
-        (MailKind.ORDER_DELIVERED, OrderStatus.DELIVERED),
-        (MailKind.ORDER_RETURNED, OrderStatus.RETURNED),
-    )
-}
+def samples(site: Site | None) -> Mapping[str, Mapping[str, Any]]:
+    """What the templates are tried with when the server starts."""
+    links = None if site is None else site.links(order=OrderId(17), token=OF_NOBODY)
+    return {
+        kind.value: content(kind, _sample(status), "Alice Example", "Parts & Co", links).values
+        for kind, status in {MailKind.ORDER_PLACED: OrderStatus.PLACED, **_STATUS}.items()
+    }

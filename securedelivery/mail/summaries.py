@@ -6,10 +6,12 @@ Both:
     time_zone           whose month: `Europe/Berlin`
     bars                the last months, oldest first: month (`Oct 2026`), orders, amount, percent (of the largest, a
                         whole number), marks (#### as many as it takes in plain text)
+    links               a links.Links; None where the shop has no web page
 customer_summary:
     customer, account           by name, or else the username; the username
     tier, balance               at the month's end
-    orders, spend, placed       how many, their sum, and the newest of them: number, at, status, total
+    orders, spend, placed       how many, their sum, and the newest of them: number, at, status, total, and page, the
+                                address of its page or None
     refunds, refunded, undone   the same of what was cancelled or returned
     points                      what was not nothing: what, points (with their sign)
 operator_summary:
@@ -22,6 +24,7 @@ operator_summary:
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from securedelivery.mail.links import OF_NOBODY, Links, Site
 from securedelivery.mail.rendering import Content
 from securedelivery.model import Cents, LowStock, OrderId, OrderStatus, SoldProduct, Timestamp
 from securedelivery.service import months
@@ -34,9 +37,11 @@ MARKS = 30
 _WHOLE = 100  # percent
 
 
-def content(summary: CustomerSummary | OperatorSummary, *, shop_name: str, currency: str) -> Content:
+def content(
+    summary: CustomerSummary | OperatorSummary, *, shop_name: str, currency: str, links: Links | None = None
+) -> Content:
     if isinstance(summary, CustomerSummary):
-        name, values = "customer_summary", _customer(summary)
+        name, values = "customer_summary", _customer(summary, links)
     else:
         name, values = "operator_summary", _operator(summary)
     common = {
@@ -46,11 +51,12 @@ def content(summary: CustomerSummary | OperatorSummary, *, shop_name: str, curre
         "month_number": summary.month,
         "time_zone": summary.time_zone,
         "bars": _bars(summary.bars),
+        "links": links,
     }
     return Content(name, common | values)
 
 
-def _customer(summary: CustomerSummary) -> dict[str, Any]:
+def _customer(summary: CustomerSummary, links: Links | None) -> dict[str, Any]:
     points = summary.points
     moved = [
         ("earned", points.earned),
@@ -64,10 +70,10 @@ def _customer(summary: CustomerSummary) -> dict[str, Any]:
         "account": summary.account,
         "orders": summary.orders,
         "spend": summary.spend,
-        "placed": _orders(summary.placed),
+        "placed": _orders(summary.placed, links),
         "refunds": summary.refunds,
         "refunded": summary.refunded,
-        "undone": _orders(summary.undone),
+        "undone": _orders(summary.undone, links),
         "points": [{"what": what, "points": number} for what, number in moved if number],
         "balance": points.balance,
         "tier": summary.tier,
@@ -91,9 +97,16 @@ def _operator(summary: OperatorSummary) -> dict[str, Any]:
     }
 
 
-def _orders(orders: Iterable[Order]) -> list[dict[str, Any]]:
+def _orders(orders: Iterable[Order], links: Links | None) -> list[dict[str, Any]]:
     return [
-        {"number": each.order, "at": each.at, "status": _words(each.status), "total": each.total} for each in orders
+        {
+            "number": each.order,
+            "at": each.at,
+            "status": _words(each.status),
+            "total": each.total,
+            "page": None if links is None else links.page_of(each.order),
+        }
+        for each in orders
     ]
 
 
@@ -172,10 +185,13 @@ _OPERATOR_SAMPLE = OperatorSummary(
     now=Timestamp("2026-11-01T07:00:00.000000Z"),
     bars=_BARS,
 )
-SAMPLES: Mapping[str, Mapping[str, Any]] = {
-    each.template: each.values
-    for each in (
-        content(summary, shop_name="Parts & Co", currency="EUR") for summary in (_CUSTOMER_SAMPLE, _OPERATOR_SAMPLE)
-    )
-}
-"""What the templates are tried with when the server starts."""
+
+
+def samples(site: Site | None) -> Mapping[str, Mapping[str, Any]]:
+    """What the templates are tried with when the server starts."""
+    given: list[tuple[CustomerSummary | OperatorSummary, Links | None]] = [
+        (_CUSTOMER_SAMPLE, None if site is None else site.links(token=OF_NOBODY)),
+        (_OPERATOR_SAMPLE, None if site is None else site.links()),
+    ]
+    found = [content(each, shop_name="Parts & Co", currency="EUR", links=links) for each, links in given]
+    return {each.template: each.values for each in found}

@@ -1,5 +1,6 @@
 """Rows of the outbox as mail, out of a real shop: to whom, what, and when no longer."""
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.headerregistry import Address
@@ -12,13 +13,15 @@ import msgspec
 import pytest
 from service.shop import Clock, Shop, entry
 
-from securedelivery.errors import ConfigurationError, DamagedRow, NotYet, Undeliverable, Unwanted
+from securedelivery.errors import ConfigurationError, DamagedRow, NotYet, Refusal, Undeliverable, Unwanted
 from securedelivery.mail import composer as module
 from securedelivery.mail.composer import Composer
 from securedelivery.mail.settings import MailSettings, ReceiptsServer, SummariesServer
 from securedelivery.model import MailKind, MailRoute, Role
 from securedelivery.service.chat import SendCommand
 from securedelivery.service.missed_chat import MissedChat
+from securedelivery.service.months import Month
+from securedelivery.service.opt_out import MailChoice, OptOut
 from securedelivery.service.orders import Orders
 from securedelivery.service.outbox import Outbox, Withdrawn
 from securedelivery.service.rewards import RewardRules
@@ -61,11 +64,11 @@ def change(shop: Shop, session: Session, **values: Any) -> None:
     shop.database.writer.call(run, values)
 
 
-def composer(shop: Shop, mail: MailSettings = MAIL, name: str = "Bits & Co") -> Composer:
+def composer(shop: Shop, mail: MailSettings = MAIL, name: str = "Bits & Co", public_url: str | None = None) -> Composer:
     summaries = Summaries(
         shop.database, shop.clock, shop.rules, zone=UTC_ZONE, hour=8, low_stock=5, operator=mail.operator is not None
     )
-    return module.composer(shop.database, summaries, mail, name, "EUR")
+    return module.composer(shop.database, summaries, mail, name, "EUR", public_url=public_url)
 
 
 def next_row(shop: Shop, route: MailRoute = MailRoute.RECEIPTS) -> OutboxRow:
@@ -77,6 +80,35 @@ def next_row(shop: Shop, route: MailRoute = MailRoute.RECEIPTS) -> OutboxRow:
 def ordered(shop: Shop, grete: Session) -> OutboxRow:
     shop.place(grete, ("GPU-1", 1))
     return next_row(shop)
+
+
+def months_rows(shop: Shop) -> dict[MailKind, OutboxRow]:
+    """Of March 2026, when it is over."""
+    Outbox(shop.database, shop.clock).use([MailRoute.SUMMARIES])
+    shop.clock.now = datetime(2026, 4, 1, 9, 0, tzinfo=UTC)
+    summaries = Summaries(shop.database, shop.clock, shop.rules, zone=UTC_ZONE, hour=8, low_stock=20, operator=True)
+    assert summaries.queue_due() == 2
+    return {row.kind: row for row in (next_row(shop, MailRoute.SUMMARIES) for _ in range(2))}
+
+
+def missed_row(shop: Shop, customer: Session, *texts: str) -> OutboxRow:
+    """Of an answer that has waited for the customer."""
+    Outbox(shop.database, shop.clock).use([MailRoute.RECEIPTS])
+    agent = shop.customer("sabine", Role.AGENT)
+    send = lambda *values: shop.database.writer.call(shop.chat.send, SendCommand(*values))
+    conversation = send(customer, "Does it fit?", "key 1", None).conversation
+    for number, text in enumerate(texts):
+        send(agent, text, f"key 2 {number}", conversation)
+    missed = MissedChat(shop.database, shop.clock, lambda _: None)
+    shop.clock.forward(minutes=6)
+    assert missed.queue_due() == 1
+    return next_row(shop)
+
+
+def html(mail: EmailMessage) -> str:
+    part = mail.get_body(("html",))
+    assert part is not None
+    return str(part.get_content())
 
 
 def said(mail: EmailMessage) -> str:
@@ -195,11 +227,7 @@ def test_a_route_that_is_not_set_any_more(shop: Shop, grete: Session) -> None:
 
 def test_months(shop: Shop, grete: Session) -> None:
     shop.place(grete, ("GPU-1", 1))
-    Outbox(shop.database, shop.clock).use([MailRoute.SUMMARIES])
-    shop.clock.now = datetime(2026, 4, 1, 9, 0, tzinfo=UTC)
-    summaries = Summaries(shop.database, shop.clock, shop.rules, zone=UTC_ZONE, hour=8, low_stock=20, operator=True)
-    assert summaries.queue_due() == 2
-    mails = {row.kind: composer(shop)(row) for row in (next_row(shop, MailRoute.SUMMARIES) for _ in range(2))}
+    mails = {kind: composer(shop)(row) for kind, row in months_rows(shop).items()}
     customer, operator = mails[MailKind.CUSTOMER_SUMMARY], mails[MailKind.OPERATOR_SUMMARY]
     assert customer["To"].addresses[0].addr_spec == "grete@home.example"
     assert customer["List-Unsubscribe"] == "<mailto:desk@bits.example?subject=unsubscribe%20grete>"
@@ -237,17 +265,10 @@ def test_no_operator_any_more(shop: Shop, grete: Session) -> None:
 
 
 def test_missed_chat(shop: Shop, grete: Session) -> None:
-    Outbox(shop.database, shop.clock).use([MailRoute.RECEIPTS])
-    agent = shop.customer("sabine", Role.AGENT)
-    send = lambda *values: shop.database.writer.call(shop.chat.send, SendCommand(*values))
-    conversation = send(grete, "Does it fit?", "key 1", None).conversation
-    send(agent, "It does.", "key 2", conversation)
-    missed = MissedChat(shop.database, shop.clock, lambda _: None)
-    shop.clock.forward(minutes=6)
-    assert missed.queue_due() == 1
-    row = next_row(shop)
+    row = missed_row(shop, grete, "It does.")
     mail = composer(shop)(row)
     assert mail["Subject"] == "Bits & Co has written to you in the chat"
+    assert "List-Unsubscribe" not in mail
     assert "It does." in said(mail)
     nothing = composer(shop, msgspec.structs.replace(MAIL, chat_text="none"))(row)
     assert "It does." not in said(nothing)
@@ -261,9 +282,7 @@ def test_names_of_shops(shop: Shop, grete: Session, name: str) -> None:
     mail = composer(shop, name=name)(ordered(shop, grete))
     assert "Bcc" not in mail
     assert str(mail["Subject"]).isprintable()
-    html = mail.get_body(("html",))
-    assert html is not None
-    assert "<script" not in html.get_content()
+    assert "<script" not in html(mail)
     assert "Hello Grete" in said(mail)
 
 
@@ -297,3 +316,141 @@ def test_nothing_is_written_by_writing_mail(shop: Shop, grete: Session) -> None:
     composer(shop)(row)
     assert (shop.sql("SELECT * FROM outbox"), shop.sql("SELECT count(*) FROM audit")) == before
     Outbox(shop.database, shop.clock).next(MailRoute.RECEIPTS, "here", (row, Withdrawn("it was a test")))
+
+
+# With a web page
+
+
+HOME = "https://bits.example"
+LINK = re.compile(rf"{HOME}/mail/off\?token=([A-Za-z0-9_-]{{32}})")
+
+
+def opened(shop: Shop, mail: EmailMessage) -> MailChoice:
+    """What the link of the mail ends; the same one in all of its places."""
+    places = [str(mail["List-Unsubscribe"] or ""), said(mail), html(mail)]
+    found = [LINK.findall(place) for place in places]
+    assert [len(one) for one in found] == [int("List-Unsubscribe" in mail), 1, 1]
+    (token,) = {each for one in found for each in one}
+    return OptOut(shop.database, shop.clock).look(token).choice
+
+
+@pytest.mark.parametrize("public_url", [HOME, f"{HOME}/"])
+def test_a_receipt_with_links(shop: Shop, grete: Session, public_url: str) -> None:
+    mail = composer(shop, public_url=public_url)(ordered(shop, grete))
+    for part in (said(mail), html(mail)):
+        assert f"{HOME}/orders/1" in part
+        assert f"{HOME}/account" in part
+    assert opened(shop, mail) is MailChoice.RECEIPTS
+    assert not {"List-Unsubscribe", "List-Unsubscribe-Post"} & set(mail.keys())  # it belongs to an order
+
+
+def test_months_with_links(shop: Shop, grete: Session) -> None:
+    shop.place(grete, ("GPU-1", 1))
+    mails = {kind: composer(shop, public_url=HOME)(row) for kind, row in months_rows(shop).items()}
+    customer, operator = mails[MailKind.CUSTOMER_SUMMARY], mails[MailKind.OPERATOR_SUMMARY]
+    assert opened(shop, customer) is MailChoice.SUMMARIES
+    first, second = str(customer["List-Unsubscribe"]).split(", ")
+    assert LINK.fullmatch(first[1:-1])
+    assert second == "<mailto:desk@bits.example?subject=unsubscribe%20grete>"
+    assert customer["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert f'href="{HOME}/orders/1"' in html(customer)
+    assert not {"List-Unsubscribe", "List-Unsubscribe-Post"} & set(operator.keys())
+    assert f"{HOME}/orders" in said(operator)
+    assert "/mail/off" not in html(operator) + said(operator)
+    assert "/account" not in html(operator) + said(operator)
+
+
+def test_missed_chat_with_links(shop: Shop, grete: Session) -> None:
+    mail = composer(shop, public_url=HOME)(missed_row(shop, grete, "It does."))
+    assert opened(shop, mail) is MailChoice.MISSED_CHAT
+    first, second = str(mail["List-Unsubscribe"]).split(", ")
+    assert LINK.fullmatch(first[1:-1])
+    assert second == "<mailto:orders@bits.example?subject=unsubscribe%20grete%20chat>"
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    for part in (said(mail), html(mail)):
+        assert f"{HOME}/chat" in part
+
+
+def test_the_link_of_each_is_for_its_own_account(shop: Shop, grete: Session) -> None:
+    emil = shop.customer("emil")
+    change(shop, emil, email="emil@home.example")
+    mails = [composer(shop, public_url=HOME)(ordered(shop, one)) for one in (grete, emil)]
+    tokens = [token for mail in mails for token in LINK.findall(said(mail))]
+    assert len(tokens) == 2
+    for one in (emil, grete):
+        shop.place(one, ("GPU-1", 1))
+    OptOut(shop.database, shop.clock).apply(tokens[1])
+    assert [shop.accounts.get(one).mail.receipts for one in (grete, emil)] == [True, False]
+    with pytest.raises(Unwanted):
+        composer(shop, public_url=HOME)(next_row(shop))
+    assert HOME in said(composer(shop, public_url=HOME)(next_row(shop)))
+
+
+def test_the_same_row_is_the_same_mail_with_links_too(shop: Shop, grete: Session) -> None:
+    row = ordered(shop, grete)
+    first = composer(shop, public_url=HOME)(row).as_bytes()
+    shop.clock.forward(days=4)
+    assert composer(shop, public_url=HOME)(row).as_bytes() == first
+
+
+def test_what_somebody_looks_at_ends_no_mail(shop: Shop, grete: Session) -> None:
+    shop.place(grete, ("GPU-1", 1))
+    months_rows(shop)
+    summaries = Summaries(shop.database, shop.clock, shop.rules, zone=UTC_ZONE, hour=8, low_stock=5, operator=True)
+    compose = composer(shop, public_url=HOME)
+    page = compose.page(summaries.customer(grete.account_id, Month("2026-03")))
+    (token,) = LINK.findall(page)
+    with pytest.raises(Refusal):
+        OptOut(shop.database, shop.clock).apply(token)
+    assert "/mail/off" not in compose.page(summaries.operator(Month("2026-03")))
+    assert HOME not in composer(shop).page(summaries.customer(grete.account_id, Month("2026-03")))
+
+
+def test_a_test_with_links(shop: Shop) -> None:
+    compose = composer(shop, public_url=HOME)
+    mail = compose.test(MailRoute.RECEIPTS, MAIL.receipts, Address("", "a", "b.example"), shop.clock.now)
+    assert f"Links in mail lead to {HOME}/" in said(mail)
+    assert f'<a class="accent" href="{HOME}/"' in html(mail)
+
+
+def test_an_address_of_the_page_that_cannot_be_used(shop: Shop) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        composer(shop, public_url="https://a<b>.example")
+    assert refusal.value.key == "web.public_url"
+
+
+EVIL = "</a><script>alert('x')</script><a href=\"javascript:alert(1)\" onclick='x'>&amp;"
+
+
+def test_what_people_write_is_text_beside_links(shop: Shop, grete: Session) -> None:
+    shop.catalog.import_products([entry("BAD-1", 500, 10, name=EVIL)])
+    change(shop, grete, name=EVIL, address=EVIL)
+    rows = []
+    shop.place(grete, ("BAD-1", 1))
+    rows.append(next_row(shop))
+    rows.append(missed_row(shop, grete, EVIL))
+    rows += months_rows(shop).values()
+    for row in rows:
+        mail = composer(shop, public_url=HOME, name=f"Bits {EVIL}")(row)
+        page = html(mail)
+        assert "alert(" in page
+        assert "<script" not in page
+        links = re.findall(r"<a [^>]*>", page)
+        assert links
+        assert all(re.search(rf' href="{HOME}/[a-z0-9/#?=A-Z_-]*"', link) for link in links)
+        assert not [link for link in links if "alert" in link or "onclick" in link]
+
+
+def test_templates_of_the_operators_may_have_links(shop: Shop, grete: Session, tmp_path: Path) -> None:
+    row = ordered(shop, grete)
+    own = tmp_path / "order_placed.txt.j2"
+    own.write_text("Order\n\n{{ links.order if links else 'no page' }} {{ links.off if links }}\n", "utf-8")
+    there = msgspec.structs.replace(MAIL, templates=str(tmp_path))
+    assert said(composer(shop, there)(row)) == "no page"
+    assert said(composer(shop, there, public_url=HOME)(row)).startswith(f"{HOME}/orders/1 {HOME}/mail/off?token=")
+    own.write_text("Order\n\n{{ links.order }}\n", "utf-8")
+    assert said(composer(shop, there, public_url=HOME)(row)) == f"{HOME}/orders/1"
+    with pytest.raises(
+        ConfigurationError, match=r"order_placed\.txt\.j2 in .*: line 3: .*'None' has no attribute 'order'"
+    ):
+        composer(shop, there)

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from wireshark.browser import Browser, require_browser
 
-from securedelivery.mail.composer import SAMPLES
+from securedelivery.mail.composer import samples
+from securedelivery.mail.links import Site
 from securedelivery.mail.rendering import Templates
 
 TEXTS = """
@@ -41,6 +42,8 @@ TEXTS = """
   return found;
 })()
 """
+SAMPLES = samples(Site("https://shop.example.org"))
+PLAIN = samples(None)
 HOSTILE = "Donaudampfschifffahrtsgesellschaft" * 6
 
 
@@ -59,6 +62,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.joinpath(f"{name}.html").write_text(templates.render(name, values).html, "utf-8")
         long = {key: HOSTILE if key in ("shop", "customer") else value for key, value in values.items()}
         folder.joinpath(f"{name}-long.html").write_text(templates.render(name, long).html, "utf-8")
+        folder.joinpath(f"{name}-plain.html").write_text(templates.render(name, PLAIN[name]).html, "utf-8")
     return folder
 
 
@@ -69,7 +73,7 @@ def texts(browser: Browser) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", [each for name in SAMPLES for each in (name, f"{name}-plain")])
 def test_everything_can_be_read(browser: Browser, pages: Path, name: str, scheme: str) -> None:
     browser.scheme(scheme)
     browser.open(pages / f"{name}.html", width=1_000, height=800)
@@ -81,7 +85,7 @@ def test_everything_can_be_read(browser: Browser, pages: Path, name: str, scheme
 
 
 @pytest.mark.parametrize("width", [320, 360, 480, 600, 1_000])
-@pytest.mark.parametrize("name", [each for name in SAMPLES for each in (name, f"{name}-long")])
+@pytest.mark.parametrize("name", [each for name in SAMPLES for each in (name, f"{name}-long", f"{name}-plain")])
 def test_nothing_is_cut(browser: Browser, pages: Path, name: str, width: int) -> None:
     browser.scheme("light")
     browser.open(pages / f"{name}.html", width=width, height=800)

@@ -11,21 +11,33 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from securedelivery.errors import ConfigurationError
 from securedelivery.mail import receipts, rendering
-from securedelivery.mail.composer import SAMPLES
-from securedelivery.mail.rendering import Templates
+from securedelivery.mail.composer import samples
+from securedelivery.mail.links import Links, Site
+from securedelivery.mail.rendering import Rendered, Templates
 from securedelivery.model import MailKind, Order, OrderStatus, Timestamp
 
 BERLIN = ZoneInfo("Europe/Berlin")
+HOME = "https://shop.example.org"
+SAMPLES = samples(None)
+LINKED = samples(Site(HOME))
+BOTH = {name: SAMPLES[name] for name in SAMPLES} | {f"{name}, with links": LINKED[name] for name in LINKED}
+"""By the template's name and what is different."""
+
 HOSTILE = "<script>alert(1)</script><img src=x onerror=\"alert('2')\">&amp;{{ 7 * 7 }}{% raw %}</td>"
 
 
 def templates(folder: Path | None = None, zone: str = "Europe/Berlin") -> Templates:
     return Templates(folder, ZoneInfo(zone))
+
+
+def render(what: str, values: Mapping[str, Any] | None = None) -> Rendered:
+    """what: of BOTH. values: others than those."""
+    return templates().render(what.partition(",")[0], BOTH[what] if values is None else values)
 
 
 def refused(folder: Path, samples: Mapping[str, Mapping[str, Any]] = SAMPLES) -> ConfigurationError:
@@ -37,17 +49,19 @@ def refused(folder: Path, samples: Mapping[str, Mapping[str, Any]] = SAMPLES) ->
 
 
 def test_all_of_ours_can_be_used() -> None:
-    templates().check(SAMPLES)
-    assert set(SAMPLES) == {*MailKind, "test"}
+    for values in (SAMPLES, LINKED):
+        templates().check(values)
+        assert set(values) == {*MailKind, "test"}
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-def test_plain_text_fits_its_columns(name: str) -> None:
-    mail = templates().render(name, SAMPLES[name])
+@pytest.mark.parametrize("what", BOTH)
+def test_plain_text_fits_its_columns(what: str) -> None:
+    mail = render(what)
     assert "\n" not in mail.subject
     assert mail.text.endswith("\n")
     assert "\n\n\n" not in mail.text
-    assert [line for line in mail.text.split("\n") if len(line) > rendering.WIDTH] == []
+    too_long = [line for line in mail.text.split("\n") if len(line) > rendering.WIDTH]
+    assert [line for line in too_long if not line.startswith(f"  {HOME}/mail/off?token=")] == []
     assert [line for line in mail.text.split("\n") if line != line.rstrip() and line != "-- "] == []
 
 
@@ -107,15 +121,15 @@ import os, sys
 from pathlib import Path
 from zoneinfo import ZoneInfo
 from securedelivery.errors import ConfigurationError
-from securedelivery.mail.composer import SAMPLES
+from securedelivery.mail.composer import samples
 from securedelivery.mail.rendering import Templates
-Templates(None, ZoneInfo("UTC")).check(SAMPLES)
+Templates(None, ZoneInfo("UTC")).check(samples(None))
 was = os.getuid()
 if was == 0:
     os.setgroups([])
     os.setresuid(65534, 65534, 0)
 try:
-    Templates(Path(sys.argv[1]), ZoneInfo("UTC")).check(SAMPLES)
+    Templates(Path(sys.argv[1]), ZoneInfo("UTC")).check(samples(None))
 except ConfigurationError as error:
     print(error, error.hint, sep="\\n")
 os.setresuid(was, was, was)  # whoever measures coverage writes at the end
@@ -155,7 +169,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_a_missing_variable_of_ours_is_told() -> None:
     with pytest.raises(ConfigurationError, match=r"^mail.templates: test.txt.j2: line \d+: 'route' is undefined$"):
-        templates().render("test", {"shop": "Bits", "at": "2026-11-30T17:45:00.000000Z"})
+        templates().render("test", {"shop": "Bits", "at": "2026-11-30T17:45:00.000000Z", "links": None})
     with pytest.raises(ConfigurationError, match=r"^mail.templates: nothing.txt.j2: there is no template"):
         templates().render("nothing", {})
 
@@ -187,8 +201,10 @@ class Page(HTMLParser):
 
 
 def hostile(value: Any) -> Any:
-    """The same with every text replaced, but times, numbers in words, and what templates ask for."""
-    if isinstance(value, OrderStatus) or (isinstance(value, str) and (value[:4].isdecimal() or len(value) <= 3)):
+    """The same with every text replaced, but times, numbers in words, addresses of ours, and what templates ask for."""
+    if isinstance(value, OrderStatus | Links):
+        return value
+    if isinstance(value, str) and (value[:4].isdecimal() or len(value) <= 3 or value.startswith(HOME)):
         return value
     if isinstance(value, str):
         return value + HOSTILE
@@ -202,26 +218,29 @@ def hostile(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-def test_whatever_is_put_in_is_text(name: str) -> None:
-    usual, page = (Page(templates().render(name, values).html) for values in (SAMPLES[name], hostile(SAMPLES[name])))
+@pytest.mark.parametrize("what", BOTH)
+def test_whatever_is_put_in_is_text(what: str) -> None:
+    usual, page = (Page(render(what, values).html) for values in (BOTH[what], hostile(BOTH[what])))
     tags = {tag for tag, _ in usual.elements}
     assert {tag for tag, _ in page.elements} <= tags | {"br"}
     assert HOSTILE in page.said
     for _, attributes in page.elements:
-        assert not {one for one in attributes if one.startswith("on")} | {"src", "href"} & set(attributes)
+        assert not {one for one in attributes if one.startswith("on")} | {"src"} & set(attributes)
+        assert str(attributes.get("href", HOME)).startswith(HOME)
         assert not [value for value in attributes.values() if "alert" in (value or "")]
 
 
-@pytest.mark.parametrize("name", SAMPLES)
-def test_pages_need_nothing_else(name: str) -> None:
-    html = templates().render(name, SAMPLES[name]).html
+@pytest.mark.parametrize("what", BOTH)
+def test_pages_need_nothing_else(what: str) -> None:
+    html = render(what).html
     page = Page(html)
     assert html.startswith('<!DOCTYPE html>\n<html lang="en"')
     assert not {"script", "link", "img", "iframe", "form", "base", "object", "svg"} & {tag for tag, _ in page.elements}
     assert "url(" not in html
     assert "@import" not in html
-    assert html.count("://") == 1  # the name of the language, which nobody fetches
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
+    assert bool(links) == ("links" in what)
+    assert html.replace(HOME, "").count("://") == 1  # the name of the language, which nobody fetches
     assert [tag for tag, _ in page.elements if tag == "h1"] == ["h1"]
     for tag, attributes in page.elements:
         if tag == "table":
@@ -232,8 +251,8 @@ def test_pages_need_nothing_else(name: str) -> None:
 
 
 def test_what_has_no_place_in_text_goes() -> None:
-    values = {"shop": "A\0B\x1bC\u202eD\ud800E\r\nF", "route": "r\u2028s", "at": "2026-11-30T17:45:00.000000Z"}
-    mail = templates().render("test", values)
+    values = {"shop": "A\0B\x1bC\u202eD\ud800E\r\nF", "route": "r\u2028s"}
+    mail = templates().render("test", {**SAMPLES["test"], **values})
     for text in (mail.text, mail.html):
         assert not set("\0\x1b\u202e\ud800\r\u2028") & set(text)
     assert mail.subject == "Test mail of ABCDE"
@@ -246,6 +265,7 @@ def test_times() -> None:
     assert rendering.moment(ZoneInfo("UTC"), summer) == "1 July 2026, 22:30 UTC"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_prose(text: str) -> None:
     lines = rendering.prose(text).split("\n")
@@ -255,7 +275,50 @@ def test_prose(text: str) -> None:
 
 
 def test_an_order_without_a_code_has_none_in_its_sample() -> None:
-    for values in receipts.SAMPLES.values():
+    for values in receipts.samples(None).values():
         order = values["order"]
         assert isinstance(order, Order)
         assert order.delivery_code is msgspec.UNSET
+
+
+@pytest.mark.parametrize("what", [what for what in BOTH if "links" in what])
+def test_links_are_in_text_and_page(what: str) -> None:
+    """All that there are for the mail, in both; in plain text each on a line where a mail program finds it."""
+    mail = render(what)
+    lines = [line.split()[-1] for line in mail.text.split("\n") if "://" in line]
+    on_page = {attributes["href"] for tag, attributes in Page(mail.html).elements if tag == "a"}
+    expected = {
+        "test": {"/"},
+        "operator_summary": {"/orders"},
+        "customer_summary": {"/orders", "/account#mail", "/mail/off"},
+        "missed_chat": {"/chat", "/account#mail", "/mail/off"},
+        "order_placed": {"/orders/17", "/account#mail", "/mail/off"},
+    }.get(what.partition(",")[0], {"/orders/17", "/chat", "/account#mail", "/mail/off"})
+    assert {line.removeprefix(HOME).partition("?")[0] for line in lines} == expected
+    of_orders = {f"{HOME}/orders/{number}" for number in (11, 17, 23)} if "customer_summary" in what else set()
+    assert on_page == set(lines) | of_orders
+    assert "securedelivery order" not in mail.text + Page(mail.html).said
+    assert "account update" not in mail.text + Page(mail.html).said
+
+
+def test_without_a_web_page_there_is_no_link() -> None:
+    for name, values in SAMPLES.items():
+        mail = templates().render(name, values)
+        assert "://" not in mail.text
+        assert not [tag for tag, _ in Page(mail.html).elements if tag == "a"]
+
+
+@pytest.mark.parametrize("values", [SAMPLES, LINKED])
+def test_templates_from_before_there_were_links_can_be_used(
+    tmp_path: Path, values: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Any copy of what there was, beside any of ours: so much of an interface they are."""
+    old = Path(__file__).with_name("templates_before_links")
+    names = sorted(one.name for one in old.iterdir())
+    assert len(names) == 9
+    for name in names:
+        own = tmp_path / name
+        own.mkdir()
+        (own / name).write_bytes((old / name).read_bytes())
+        templates(own).check(values)
+    templates(old).check(values)

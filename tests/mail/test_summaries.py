@@ -58,7 +58,7 @@ class Page(HTMLParser):
 
 
 def test_samples_for_both() -> None:
-    assert set(summaries.SAMPLES) == {MailKind.CUSTOMER_SUMMARY, MailKind.OPERATOR_SUMMARY}
+    assert set(summaries.samples(None)) == {MailKind.CUSTOMER_SUMMARY, MailKind.OPERATOR_SUMMARY}
 
 
 def test_a_customers_mail() -> None:
