@@ -1,3 +1,4 @@
+import commands
 import pytest
 
 LAST = "test_secrets.py"
@@ -9,3 +10,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     in what the suite has left behind comes behind it.
     """
     items.sort(key=lambda item: (item.path.name == LAST, item.path.parent.name not in SLOW))
+
+
+def pytest_sessionfinish() -> None:
+    commands.end()

@@ -3,14 +3,14 @@
 import contextlib
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import commands
 import pytest
 from certificate_authority import CertificateAuthority
+from commands import Process
 from end_to_end.server_process import ServerProcess
 
 from securedelivery.client import Client, Profile
@@ -43,20 +43,13 @@ class Shell:
     environment: dict[str, str]
 
     def __call__(self, *arguments: str, given: str = "", **variables: str) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "securedelivery", *arguments],
-            input=given, capture_output=True, text=True, timeout=SECONDS, check=False,
-            env={**self.environment, **variables}, cwd=self.home, start_new_session=True,
-        )  # fmt: skip
+        environment = {**self.environment, **variables}
+        done = commands.run(arguments, given, seconds=SECONDS, environment=environment, folder=self.home)
         assert "Traceback" not in done.stderr
         return Done(done.stdout, done.stderr, done.returncode)
 
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "securedelivery", *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**self.environment, **variables}, cwd=self.home, start_new_session=True,
-        )  # fmt: skip
+    def start(self, *arguments: str, **variables: str) -> Process:
+        return commands.start(arguments, environment={**self.environment, **variables}, folder=self.home)
 
 
 def clean_environment(home: Path) -> dict[str, str]:

@@ -14,25 +14,23 @@ import re
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
 import unicodedata
 from typing import Any, Self
 
+import commands
 from cli.conftest import SECONDS, Shell
 
 ENTER, CONTROL_C, CONTROL_D, UP, LEFT = "\r", "\x03", "\x04", "\x1b[A", "\x1b[D"
-_CONTROLLING = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-)
 
 
 class Terminal:
-    """columns, rows: of the terminal; variables: added to the shell's environment."""
+    """columns, rows: of the terminal; real: as for commands.start(); variables: added to the shell's environment."""
 
-    def __init__(self, shell: Shell, *arguments: str, columns: int = 80, rows: int = 24, **variables: str) -> None:
+    def __init__(
+        self, shell: Shell, *arguments: str, columns: int = 80, rows: int = 24, real: bool = False, **variables: str
+    ) -> None:
         self.raw = ""
         """All that was written, with what moves the cursor."""
         self._screen = Screen(columns)
@@ -40,10 +38,9 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.attributes: list[Any] = termios.tcgetattr(slave)
         """How the terminal was before."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _CONTROLLING, sys.executable, "-m", "securedelivery", *arguments],
-            stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=shell.home,
-            env={**shell.environment, **variables},
+        self.process = commands.start(
+            arguments, stdin=slave, stdout=slave, stderr=slave, terminal=True, real=real,
+            environment={**shell.environment, **variables}, folder=shell.home,
         )  # fmt: skip
         self._slave = slave  # open, so that its modes can be read when the command has ended
         self._ended = False

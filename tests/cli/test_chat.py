@@ -307,7 +307,7 @@ def test_an_interrupted_chat_leaves_a_usable_terminal(
 
 def test_a_terminal_that_the_shell_has_changed_meanwhile(person: Person) -> None:
     """Ctrl-Z and fg: the shell puts its own modes back."""
-    with Terminal(person("cody"), "chat") as terminal:
+    with Terminal(person("cody"), "chat", real=True) as terminal:
         terminal.wait_for("> ")
         terminal.type("half")
         terminal.wait_for("> half")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import commands
 import pytest
 from cli.conftest import SECONDS, Shell, Shop
 from client.scripted_server import Customer, Listener, TlsFailure, customer_script, load_security
@@ -46,13 +47,9 @@ class Terminal:
     def __init__(self, shell: Shell, *arguments: str, **variables: str) -> None:
         self.seen = ""
         self._master, slave = pty.openpty()
-        code = (
-            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-        )
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code, sys.executable, "-m", "securedelivery", *arguments],
-            stdin=slave, stdout=slave, stderr=slave, start_new_session=True, cwd=shell.home,
-            env={**shell.environment, "COLUMNS": "80", "LINES": "24", **variables},
+        self._process = commands.start(
+            arguments, stdin=slave, stdout=slave, stderr=slave, terminal=True, real=True,
+            environment={**shell.environment, "COLUMNS": "80", "LINES": "24", **variables}, folder=shell.home,
         )  # fmt: skip
         os.close(slave)
 

@@ -1,12 +1,11 @@
 """What the tests of mail share: settings for a mail server, a server whose minutes are short, and what mail says."""
 
 import json
-import subprocess
-import sys
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+import commands
 from end_to_end.server_process import ServerProcess, environment
 
 from securedelivery.mail.settings import MailServer
@@ -60,14 +59,7 @@ def with_start_code(folder: Path, code: str) -> dict[str, str]:
 
 def operate(server: ServerProcess, *arguments: str) -> str:
     """`securedelivery admin ...` by somebody who names the database and no file of settings."""
-    done = subprocess.run(
-        [sys.executable, "-m", "securedelivery", "admin", *arguments, "--database", server.url],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=60,
-        check=False,
-    )
+    done = commands.run(["admin", *arguments, "--database", server.url], seconds=60, environment=environment())
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -4,15 +4,15 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import commands
 from certificate_authority import TRUST_DOMAIN
+from commands import Process
 from wire_client import Address
 
 START_SECONDS = 60.0  # a slow machine, coverage, and a database to migrate; usually it takes one
@@ -83,6 +83,7 @@ class ServerProcess:
     """start() it, stop() it; folder: for database, configuration and log. It can be started again.
 
     settings: of the configuration file, by section. flags, variables: more of the command line and the environment.
+    real: as for commands.start(), for figures of the process itself.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class ServerProcess:
         catalog: Path | None = None,
         flags: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
+        real: bool = False,
     ) -> None:
         self.folder = folder
         self.certs = certs
@@ -105,8 +107,9 @@ class ServerProcess:
         self.catalog = catalog
         self.flags = flags
         self.variables = variables or {}
+        self.real = real
         self.log = Log(folder / "server.log")
-        self.process: subprocess.Popen[str]
+        self.process: Process
         self.address: Address
         self._over = False
 
@@ -134,19 +137,15 @@ class ServerProcess:
 
     def start(self, *, port: int = 0) -> Self:
         """Returns once it listens. port: 0 for any that is free; address[1] of before to come back where it was."""
-        command = [sys.executable, "-m", "securedelivery", "serve", "--config", str(self.config)]
+        command = ["serve", "--config", str(self.config)]
         command += ["--listen", f"127.0.0.1:{port}", "--certs", str(self.certs), "--database", self.url]
         if self.catalog is not None:
             command += ["--catalog", str(self.catalog)]
         command += self.flags
         self.log = Log(self.log.path)
         self._over = False
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**environment(), **self.variables},
+        self.process = commands.start(
+            command, session=False, environment={**environment(), **self.variables}, real=self.real
         )
         self._follower = threading.Thread(target=self.log.follow, args=(self.process.stderr,), daemon=True)
         self._follower.start()
@@ -206,14 +205,7 @@ class ServerProcess:
 
     def admin(self, *arguments: str) -> str:
         """Run `securedelivery admin ...` on this server's database; its standard output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "securedelivery", "admin", *arguments, *self.admin_flags],
-            capture_output=True,
-            text=True,
-            env=environment(),
-            timeout=60,
-            check=False,
-        )
+        done = commands.run(["admin", *arguments, *self.admin_flags], seconds=60, environment=environment())
         assert done.returncode == 0, done.stderr
         return done.stdout
 

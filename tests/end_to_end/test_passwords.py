@@ -18,7 +18,8 @@ def test_two_hundred_logins_at_once_stay_below_a_gibibyte(
     start_server: StartServer, ring: RingOf, enter: Enter, record_property: Record
 ) -> None:
     """A busy office logs in, and somebody else guesses: who is right gets in, who is wrong is told so 60 times."""
-    server = start_server(limited(address=allowance(60), name_and_address=allowance(5)), stock={"CPU-1": 100_000})
+    limits = limited(address=allowance(60), name_and_address=allowance(5))
+    server = start_server(limits, stock={"CPU-1": 100_000}, real=True)
     names = [f"user-{number}" for number in range(20)]
     with WireClient.connect(server.address, ring(None)) as client:
         for name in names:

@@ -54,14 +54,14 @@ class Town:
 
 @pytest.fixture
 def make_town(tmp_path: Path, start_server: StartServer) -> Callable[..., Town]:
-    def make(**crl: timedelta) -> Town:
+    def make(*, real: bool = False, **crl: timedelta) -> Town:
         authority = CertificateAuthority()
         certs = authority.write(tmp_path / "certs")
         if crl:
             authority.write_crl(certs, **crl)
         folder = tmp_path / "clients"
         folder.mkdir()
-        return Town(authority, certs, start_server(certs=certs), folder)
+        return Town(authority, certs, start_server(certs=certs, real=real), folder)
 
     return make
 
@@ -94,7 +94,7 @@ def test_a_signal_is_heeded_whichever_thread_the_kernel_hands_it_to(make_town: C
 
     When a stopped process goes on, they all compete for what came meanwhile.
     """
-    server = make_town().server
+    server = make_town(real=True).server  # a child, whose stop shows
     for _ in range(5):
         position = server.log.position
         server.signal(signal.SIGSTOP)
