@@ -27,6 +27,9 @@ LIFE = timedelta(days=30)
 STAFF_LIFE = timedelta(hours=12)
 """Of whoever sees what is not theirs: agents, couriers, admins."""
 
+FARTHEST = timedelta(hours=2)
+"""A session that was opened later than that from now was opened with a clock that was wrong, and would last as long."""
+
 SEEN_EVERY = timedelta(hours=1)
 KEPT = 50
 """Sessions an account can have; the oldest goes for the next."""
@@ -92,7 +95,7 @@ class WebSessions:
             and not account.disabled
             and account.credentials == row.credentials
             and row.seen_at >= self._ago(IDLE)
-            and row.opened_at >= self._ago(life)
+            and self._ago(life) <= row.opened_at <= self._ago(-FARTHEST)
         )
 
     def _ago(self, time: timedelta) -> Timestamp:

@@ -13,7 +13,7 @@ from service.shop import Shop
 
 from securedelivery.model import Role
 from securedelivery.service.session import Session
-from securedelivery.service.web_sessions import IDLE, KEPT, LIFE, SEEN_EVERY, STAFF_LIFE, WebSessions
+from securedelivery.service.web_sessions import FARTHEST, IDLE, KEPT, LIFE, SEEN_EVERY, STAFF_LIFE, WebSessions
 
 HOME = "192.0.2.1"
 PASSWORD = "a horse of the battery"
@@ -292,3 +292,13 @@ def test_a_look_waits_for_no_other_program(shop: Shop, sessions: WebSessions, gr
         assert sessions.find(token, None) == greta
         other.execute("ROLLBACK")
     assert seen(shop) > first
+
+
+def test_a_clock_that_was_far_ahead_gives_nobody_a_longer_session(
+    shop: Shop, sessions: WebSessions, greta: Session
+) -> None:
+    token = sessions.open(greta)
+    shop.clock.now -= FARTHEST
+    assert sessions.find(token, None) == greta
+    shop.clock.now -= MOMENT
+    assert sessions.find(token, None) is None
