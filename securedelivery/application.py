@@ -56,7 +56,7 @@ from securedelivery.service.web_sessions import WebSessions
 from securedelivery.store.engine import Database, key_file, path_of
 from securedelivery.store.vault import KeySource
 from securedelivery.transport.keylog import KeyLogs
-from securedelivery.transport.reload import SecurityWatcher
+from securedelivery.transport.reload import Beside, SecurityWatcher
 from securedelivery.transport.server import Server
 from securedelivery.transport.tls import ServerFiles, ServerSecurity
 
@@ -246,8 +246,8 @@ class Running:
             Chore("web sessions", FORGET_SECONDS, shop.web_sessions.tidy),
             *self._mail_chores(),
         )
-        files_of_web = () if self._web is None else self._web.paths
-        self._watcher = SecurityWatcher(self._files, self._load_security, self._use, files_of_web)
+        beside = None if self._web is None else Beside(self._web.paths, self._web.renew, self._web.life)
+        self._watcher = SecurityWatcher(self._files, self._load_security, self._server.use, beside)
         self.address = self._server.start(*split_address(settings.server.listen))
         try:
             if self._web is not None:
@@ -293,11 +293,6 @@ class Running:
         return WebDoor(
             shop.settings, api, self._server, shop.web_sessions, shop.opt_out, is_bound=shop.accounts.is_bound
         )
-
-    def _use(self, security: ServerSecurity) -> None:
-        self._server.use(security)
-        if self._web is not None:
-            self._web.renew()
 
     def _tell(self, accounts: Collection[int], method: str, params: object) -> None:
         """A notification to every connection of the accounts, through whichever door."""
@@ -405,7 +400,7 @@ def serve(
     with _only_server(path_of(settings.database.url)), Shop(settings, serving=True) as shop:
         if shop.database.new_key is not None:
             log.warning("! made the key of the database", file=str(shop.database.new_key), hint=KEY_ADVICE)
-        _raise_file_limit(settings.limits.connections)
+        _raise_file_limit(settings.limits.connections, doors=1 if settings.web.listen is None else 2)
         if catalog is not None:
             shop.catalog.fill(catalog_file.read(catalog, settings.shop.currency))
         running = Running(shop, key_logs)
@@ -452,10 +447,13 @@ def _only_server(database: Path) -> Iterator[None]:
         yield
 
 
-def _raise_file_limit(connections: int) -> None:
-    """Each connection takes a file descriptor, and the usual soft limit of 1,024 is for programs that use select()."""
+def _raise_file_limit(connections: int, *, doors: int) -> None:
+    """Each connection takes a file descriptor, and the usual soft limit of 1,024 is for programs that use select().
+
+    connections: that each of the doors may have.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + RESERVED_FILES
+    wanted = connections * doors + RESERVED_FILES
     if hard != resource.RLIM_INFINITY and hard < connections:
         structlog.get_logger("securedelivery").warning(
             "! too few open files are allowed for limits.connections",

@@ -495,5 +495,5 @@ def test_a_wrong_setting_of_the_web_is_named(key: str, value: str, words: str, h
 
 
 def test_a_file_of_the_web_is_no_nul(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="web.key"):
+    with pytest.raises(ConfigurationError, match=r"web\.key"):
         config.load(None, {}, {"web.certificate": "a.crt", "web.key": "a\0.key"})

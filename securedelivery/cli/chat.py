@@ -162,10 +162,11 @@ class Talk:
 
     def run(self) -> str:
         """Until it is left: by which command, "" for the end of the input. Raises what ends it otherwise."""
-        threads = [threading.Thread(target=target) for target in (self._listen, self._work)]
-        for thread in threads:
-            thread.start()
+        threads: list[threading.Thread] = []
         try:
+            for target in (self._listen, self._work):
+                threads.append(threading.Thread(target=target))
+                threads[-1].start()
             self._console.open("> ", remember=True)
             while not self._done():
                 self._step()
@@ -177,7 +178,8 @@ class Talk:
             self._talk.stop()
             self._jobs.put(None)
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:  # Ctrl-C may have come before its start
+                    thread.join()
         return self._leaving or ""
 
     def _step(self) -> None:

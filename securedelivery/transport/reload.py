@@ -4,23 +4,35 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
 from securedelivery.errors import ConfigurationError
 from securedelivery.transport.tls import ServerFiles, ServerSecurity
 
-__all__ = ["SecurityWatcher"]
+__all__ = ["Beside", "SecurityWatcher"]
 
 LOOK_SECONDS = 1.0
 WARN_BEFORE = timedelta(days=7)  # docs/protocol.md, section 1
 WARN_AGAIN = timedelta(hours=12)  # so that each day's log says it
 
 
+class Beside(NamedTuple):
+    """A door beside the socket's. renew: loads its files, and what it has of the socket door's; does not raise.
+
+    life: from when until when its own certificate is valid; None where it shows the server's.
+    """
+
+    paths: Sequence[Path]
+    renew: Callable[[], None]
+    life: Callable[[], tuple[datetime, datetime] | None]
+
+
 class SecurityWatcher(threading.Thread):
     """load: what makes a ServerSecurity of the files; use: where it goes. Both are called on this thread.
 
-    others: files that `use` looks into as well.
+    beside: another door with files of its own.
     """
 
     def __init__(
@@ -28,9 +40,11 @@ class SecurityWatcher(threading.Thread):
         files: ServerFiles,
         load: Callable[[], ServerSecurity],
         use: Callable[[ServerSecurity], None],
-        others: Sequence[Path] = (),
+        beside: "Beside | None" = None,
     ) -> None:
         super().__init__(name="security-watcher")
+        self._beside = beside
+        others = () if beside is None else beside.paths
         self._paths = (files.ca, files.certificate, files.key, files.crl, *others)
         self._load = load
         self._use = use
@@ -70,6 +84,8 @@ class SecurityWatcher(threading.Thread):
                 self._asked = False
                 self._used = state
                 self._reload()
+                if self._beside is not None:
+                    self._beside.renew()
             now, security = datetime.now(UTC), self._security
             ends = [moment for moment in (security.crl_expires, security.certificate_ends) if moment is not None]
             if now - self._warned > WARN_AGAIN or any(self._warned < moment <= now for moment in ends):
@@ -104,23 +120,28 @@ class SecurityWatcher(threading.Thread):
             self._log.warning(
                 "! the revocation list is outdated soon", expires=expires.isoformat(), hint="run ./gen_certs.sh crl"
             )
-        self._warn_of_certificate(now)
+        own = self._security.certificate_begins, self._security.certificate_ends
+        self._warn_of_certificate("server", own, now, "run ./gen_certs.sh renew server")
+        life = None if self._beside is None else self._beside.life()
+        if life is not None:
+            self._warn_of_certificate(
+                "web", life, now, "renew it where it comes from; the new files are loaded at once"
+            )
 
-    def _warn_of_certificate(self, now: datetime) -> None:
-        begins, ends = self._security.certificate_begins, self._security.certificate_ends
-        hint = "run ./gen_certs.sh renew server"
+    def _warn_of_certificate(self, whose: str, life: tuple[datetime, datetime], now: datetime, hint: str) -> None:
+        begins, ends = life
         if now < begins:
             self._log.error(
-                "! the server's certificate is not valid yet: no client accepts it",
+                f"! the {whose}'s certificate is not valid yet: no client accepts it",
                 begins=begins.isoformat(),
                 hint="check this machine's clock",
             )
         elif ends <= now:
             self._log.error(
-                "! the server's certificate has ended: no client accepts it", ended=ends.isoformat(), hint=hint
+                f"! the {whose}'s certificate has ended: no client accepts it", ended=ends.isoformat(), hint=hint
             )
         elif ends - now < WARN_BEFORE:
-            self._log.warning("! the server's certificate ends soon", ends=ends.isoformat(), hint=hint)
+            self._log.warning(f"! the {whose}'s certificate ends soon", ends=ends.isoformat(), hint=hint)
 
     def _state(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(_fingerprint(path) for path in self._paths)

@@ -113,6 +113,7 @@ class WebTls:
     ) -> None:
         self._files = files
         self._asks = asks
+        self._has_its_own = certificate is not None
         self._certificate = certificate or files.certificate
         self._key = key or files.key
         self.paths = (self._certificate, self._key)
@@ -121,6 +122,16 @@ class WebTls:
     def renew(self) -> None:
         """Another context, of the files as they are now. Raises ConfigurationError, and then the old one stays."""
         self.context = self._made()
+
+    def life(self) -> tuple[datetime, datetime] | None:
+        """From when until when its certificate is valid (aware, UTC), as it lies there now. None: it is the server's,
+        or cannot be read.
+        """
+        try:
+            leaf = x509.load_pem_x509_certificates(self._certificate.read_bytes())[0] if self._has_its_own else None
+        except (OSError, ValueError):
+            return None
+        return None if leaf is None else (leaf.not_valid_before_utc, leaf.not_valid_after_utc)
 
     def _made(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
+import re
 from collections import defaultdict
 from functools import partial
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -33,6 +33,9 @@ from securedelivery.web.visits import CSRF_FIELD, CSRF_HEADER, SAFE, Form, Visit
 __all__ = ["build"]
 
 REQUEST_SECONDS = 60.0
+_ABSOLUTE = re.compile(r"https?://[^/?#]*(/.*)?", re.ASCII | re.DOTALL | re.IGNORECASE)
+"""The absolute form of a target (RFC 9112, section 3.2.2)."""
+
 API = "/api/"
 LIVE = "/api/chat/live"
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -112,12 +115,13 @@ class _Door:
             visit.form = Form(await rest.read_body(request))
             if not page.capability:
                 check_origin(request.headers, self._desk.shop.public_url)
-                check_token(visit, visit.form.raw(CSRF_FIELD))
+                _check_form(visit)
         if page.login or page.roles:
             if visit.session is None:
                 return login_first(visit)
             if page.roles and visit.session.role not in page.roles:
-                raise Refusal(Reason.FORBIDDEN, f"this page is for {' and '.join(page.roles)}s")
+                whom = " and ".join(f"{role}s" for role in page.roles)
+                raise Refusal(Reason.FORBIDDEN, f"this page is for the shop's {whom}")
         return await page.handler(self._desk, visit)
 
     def _refused(self, visit: Visit, refusal: Refusal) -> Response:
@@ -178,8 +182,8 @@ class _Guard:
                 secure(MutableHeaders(scope=message))
             await send(message)
 
-        if not scope["path"].startswith("/"):  # the absolute form (RFC 9112, section 3.2.2)
-            scope["path"] = urlsplit(scope["path"]).path or "/"
+        if absolute := _ABSOLUTE.fullmatch(scope["path"]):
+            scope["path"] = absolute[1] or "/"
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 await (_TWO_LENGTHS if _has_two_lengths(scope) else self._app)(scope, receive, secured)
@@ -206,6 +210,15 @@ def _has_two_lengths(scope: Scope) -> bool:
 
 _TWO_LENGTHS = problem(Refusal(Reason.INVALID_REQUEST, "a request has one length: Content-Length or Transfer-Encoding"))
 _TWO_LENGTHS.headers["Connection"] = "close"
+
+
+def _check_form(visit: Visit) -> None:
+    """As check_token(), for people."""
+    try:
+        check_token(visit, visit.form.raw(CSRF_FIELD))
+    except Refusal:
+        words = "this page is from before you last logged in: go back, load it again, and send it once more"
+        raise Refusal(Reason.FORBIDDEN, words) from None
 
 
 def _nobody(request: Request) -> Visit:

@@ -28,6 +28,9 @@ T = TypeVar("T")
 SubmitCall = Callable[[Lane, Callable[[], None], Callable[[Refusal], None]], None]
 """Server.submit_call: both doors share its threads, and so the bounds on hashing and on what waits."""
 
+_LOGINS = ("account.login", "account.login_certificate")
+"""What is done by being logged in afterwards; an account that is made is made without that."""
+
 _LOGIN_CERTIFICATE = Request(0, "account.login_certificate", Raw(b"{}"))
 
 
@@ -95,7 +98,7 @@ class Desk:
             visit.refusal = outcome
             raise outcome
         if isinstance(outcome, SessionChange):
-            await self._enter(visit, outcome)
+            await self._enter(visit, outcome, needed=method in _LOGINS)
             outcome = outcome.result
         return outcome if kind is None else msgspec.json.decode(msgspec.json.encode(outcome), type=kind)
 
@@ -172,18 +175,24 @@ class Desk:
     def csrf_token(self, binding: str) -> str:
         return self._sessions.csrf_token(binding)
 
-    async def _enter(self, visit: Visit, change: SessionChange) -> None:
+    async def _enter(self, visit: Visit, change: SessionChange, *, needed: bool) -> None:
         """Every login has a new token, whatever was there before: one that somebody else has planted gets him
-        nothing.
+        nothing. First the database, then the visit: what has failed can be tried again.
+
+        needed: whether it has failed where there is no token. Raises Refusal then, and for a logout that has failed.
         """
         former, was = visit.token, visit.session
         session: Session | None = change.session
-        visit.caller.session = session
         uri = None if visit.caller.identity is None else visit.caller.identity.uri
-        visit.token = None if session is None else await self.run(lambda: self._sessions.open(session, uri))
-        visit.entered = True
+        token = None
+        with contextlib.suppress(*() if needed else (Refusal,)):
+            token = None if session is None else await self.run(lambda: self._sessions.open(session, uri))
         if former is not None:
-            await self.run(lambda: self._sessions.end(former))
+            with contextlib.suppress(*() if session is None else (Refusal,)):
+                await self.run(lambda: self._sessions.end(former))
+        visit.caller.session = None if token is None else session
+        visit.token = token
+        visit.entered = True
         if was is not None:
             self.on_change(visit, was, former)
 

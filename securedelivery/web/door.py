@@ -45,6 +45,7 @@ class WebDoor:
         tls = WebTls(ServerFiles.in_directory(settings.certs), certificate, key, asks=asks)
         self.paths = tls.paths
         """The files of its certificate, to be watched."""
+        self.life = tls.life
         front = Shopfront(
             settings.shop.name,
             settings.shop.currency,

@@ -1,6 +1,7 @@
 """uvicorn in a thread of its own: the listener, what it lets in, and its end."""
 
 import asyncio
+import asyncio.sslproto
 import contextlib
 import logging
 import socket
@@ -25,6 +26,7 @@ HANDSHAKE_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 30
 ENDING_SECONDS = 5  # for requests under way at the end; the whole stop has 10
 STARTING_SECONDS = 10.0
+RECORD_BYTES = 16_384
 WEBSOCKET_BYTES = 65_536  # of one message: as much as a frame of the socket door
 
 
@@ -90,6 +92,8 @@ class WebServer:
             self._ready.set()
 
     async def _serve(self) -> None:
+        # A connection's buffer: asyncio's own is 256 KiB, for a TLS record of 16.
+        asyncio.sslproto.SSLProtocol.max_size = RECORD_BYTES
         self._loop = asyncio.get_running_loop()
         self._on_start()
         config = uvicorn.Config(

@@ -5,6 +5,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -108,10 +109,22 @@ def test_what_is_no_http(web: WebStage, nonsense: bytes) -> None:
         wait_until_closed(line)
 
 
-def test_the_absolute_form_of_a_target(web: WebStage) -> None:
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"https://localhost/api/system/ping", b"200"),
+        (b"HTTP://localhost/api/system/ping?x=/", b"200"),
+        (b"http://[/x", b"404"),
+        (b"http://[x]/y", b"404"),
+        (b"https://localhost", b"200"),
+        (b"ftp://localhost/", b"404"),
+        (b"*", b"404"),
+    ],
+)
+def test_other_forms_of_a_target(web: WebStage, target: bytes, status: bytes) -> None:
     with opened(web) as line:
-        line.sendall(b"GET https://localhost/api/system/ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert line.recv(100).startswith(b"HTTP/1.1 200")
+        line.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert line.recv(12) == b"HTTP/1.1 " + status
 
 
 def test_a_request_has_one_length(web: WebStage) -> None:
@@ -381,3 +394,12 @@ def test_an_authority_that_is_replaced_is_believed_no_more(own: WebStage) -> Non
     with pytest.raises(REFUSED):
         own.client(old).get("/api/system")
     assert own.client(other.client("alice")).get("/api/system").status_code == 200
+
+
+def test_that_its_own_certificate_ends_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    authority, public = CertificateAuthority(), CertificateAuthority("a public CA")
+    certificate, key = tmp_path / "public.crt", tmp_path / "public.key"
+    public.server("localhost", end=timedelta(days=3)).write(certificate, key)
+    stage = WebStage(tmp_path, authority, web={"certificate": str(certificate), "key": str(key)})
+    stage.close()
+    assert "the web's certificate ends soon" in capsys.readouterr().out

@@ -10,6 +10,7 @@ import pytest
 from certificate_authority import CertificateAuthority
 from web.stage import PASSWORD, Browser, WebStage
 
+from securedelivery.errors import StoreError
 from securedelivery.model import Role, timestamp
 from securedelivery.service import web_sessions
 
@@ -307,3 +308,53 @@ def test_what_a_certificate_has_opened_is_good_with_it_alone(web: WebStage, auth
     thief.cookies.clear()
     thief.log_in("willa")
     assert whoami(thief) == "willa", "by password it is a session of its own"
+
+
+def locked(web: WebStage) -> sqlite3.Connection:
+    """Another program that keeps the database locked; close it."""
+    other = sqlite3.connect(web.folder / "shop.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    return other
+
+
+def test_a_logout_that_fails_can_be_tried_again(web: WebStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    xaver = web.customer("xaver")
+    monkeypatch.setattr(web.shop.database.writer, "_busy_seconds", 0.1)
+    other = locked(web)
+    failed = xaver.delete("/api/session")
+    assert (failed.status_code, failed.headers["retry-after"]) == (503, "1")
+    assert "set-cookie" not in failed.headers
+    other.close()
+    assert whoami(xaver) == "xaver"
+    assert xaver.delete("/api/session").status_code == 200
+    assert whoami(xaver) is None
+
+
+def test_an_account_is_made_though_its_session_is_not(web: WebStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that is put in: the disk is full just then."""
+
+    def full(*_: object) -> str:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(web.shop.web_sessions, "open", full)
+    browser = web.client()
+    answer = browser.post("/api/accounts", json={"username": "yara-full", "password": PASSWORD})
+    assert answer.status_code == 201
+    assert "Max-Age=0" in answer.headers["set-cookie"]
+    login = browser.post("/api/session", json={"username": "yara-full", "password": PASSWORD})
+    assert login.status_code == 503
+    monkeypatch.undo()
+    assert browser.log_in("yara-full")["username"] == "yara-full"
+
+
+def test_a_database_that_is_away_is_a_refusal_everywhere(web: WebStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise StoreError("the disk has gone")
+
+    zita = web.customer("zita")
+    monkeypatch.setattr(web.shop.web_sessions, "find", away)
+    for path in ("/api/account", "/orders", "/nowhere", "/"):
+        answer = zita.get(path)
+        assert answer.headers["content-security-policy"]
+        assert answer.status_code in ((404,) if path == "/nowhere" else (503,)), path
+    assert zita.get("/orders").headers["retry-after"] == "1"

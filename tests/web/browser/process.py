@@ -7,9 +7,15 @@ from typing import Any, Self
 
 import httpx
 from certificate_authority import CertificateAuthority
-from end_to_end.server_process import ServerProcess, Settings
+from end_to_end.server_process import ServerProcess
+from end_to_end.server_process import Settings as Sections
 from web.stage import PASSWORD
 from web.stage import Browser as Api
+
+from securedelivery.application import Shop
+from securedelivery.config import DatabaseSettings, Settings
+from securedelivery.service.opt_out import MailChoice, token
+from securedelivery.store.accounts import by_username
 
 CATALOG = """\
 sku,name,description,price,stock,active
@@ -29,7 +35,7 @@ class WebProcess(ServerProcess):
         self,
         folder: Path,
         authority: CertificateAuthority,
-        settings: Settings | None = None,
+        settings: Sections | None = None,
         *,
         catalog: str | Path = CATALOG,
         **options: Any,
@@ -82,6 +88,14 @@ class WebProcess(ServerProcess):
         api.log_in(username)
         return api
 
+    def way_out(self, username: str, choice: MailChoice) -> str:
+        """The path to which a mail of that kind leads whoever wants no more of them."""
+        settings = Settings(database=DatabaseSettings(url=self.url))
+        with Shop(settings, create=False) as shop, shop.database.read() as tx:
+            account = by_username(tx, username)
+            assert account is not None
+            return f"/mail/off?token={token(shop.database.vault, account, choice)}"
+
 
 def cookies(api: httpx.Client, url: str) -> list[dict[str, Any]]:
     """What a browser has to have to be logged in as well: for BrowserContext.add_cookies()."""
@@ -91,4 +105,4 @@ def cookies(api: httpx.Client, url: str) -> list[dict[str, Any]]:
     ]
 
 
-__all__ = ["PASSWORD", "Api", "WebProcess", "cookies"]
+__all__ = ["PASSWORD", "Api", "MailChoice", "WebProcess", "cookies"]

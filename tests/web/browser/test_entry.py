@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from certificate_authority import CertificateAuthority
 from web.browser.chromium import Chromium, expect
 from web.browser.conftest import Visit
-from web.browser.process import PASSWORD, Api, WebProcess
+from web.browser.process import PASSWORD, Api, MailChoice, WebProcess
 
 
 def logged_out(page: Any) -> Any:
@@ -77,3 +78,35 @@ def test_without_a_certificate_nothing_is_said_of_one(visit: Visit) -> None:
     page = visit().page
     page.goto("/login")
     expect(page.locator("form[action='/login/certificate']")).to_have_count(0)
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["script", "no script"])
+def test_a_mail_leads_to_its_own_end(visit: Visit, shop: WebProcess, api: Api, name: str, javascript: bool) -> None:
+    """For whoever holds it, logged in or not; but only by the button, for programs follow links, too."""
+
+    def wanted() -> dict[str, bool]:
+        found: dict[str, bool] = api.get("/api/account").json()["mail"]
+        return found
+
+    page = visit(java_script_enabled=javascript).page
+    page.goto(shop.way_out(name, MailChoice.SUMMARIES))
+    assert wanted() == {"receipts": True, "summaries": True, "missed_chat": True}
+    page.get_by_role("main").get_by_role("button").click()
+    expect(page.locator("h1")).to_have_text("No more monthly summaries")
+    assert wanted() == {"receipts": True, "summaries": False, "missed_chat": True}
+
+
+def test_an_account_is_deleted(visit: Visit, shop: WebProcess, name: str) -> None:
+    page = visit(name).page
+    page.goto("/account")
+    page.get_by_role("link", name="Delete the account").click()
+    page.locator("[name=password]").fill("not this one")
+    delete = page.get_by_role("button", name="Delete the account")
+    delete.click()
+    expect(page.get_by_role("main")).to_contain_text("password")
+    page.locator("[name=password]").fill(PASSWORD)
+    delete.click()
+    expect(page.locator("h1")).to_have_text("Your account is deleted")
+    expect(logged_out(page)).to_be_visible()
+    with shop.api() as api:
+        assert api.post("/api/session", json={"username": name, "password": PASSWORD}).status_code == 401

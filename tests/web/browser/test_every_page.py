@@ -7,7 +7,7 @@ import pytest
 from certificate_authority import CertificateAuthority
 from web.browser.chromium import Axe, Chromium, Visitor, require_browser
 from web.browser.conftest import ADDRESS
-from web.browser.process import WebProcess, cookies
+from web.browser.process import MailChoice, WebProcess, cookies
 from web.browser.steps import advance
 
 import securedelivery
@@ -21,7 +21,7 @@ WIDTHS = (320, 390, 1_280)
 
 PAGES = [
     *[("", path) for path in ("/", "/?q=ryzen", "/?q=typewriter", f"/products/{SKU}", "/login", "/join", "/api/docs")],
-    *[("", path) for path in ("/mail/off?token=old", "/no-such-page", "/basket")],
+    *[("", path) for path in ("/mail/off?token=old", "{way_out}", "/no-such-page", "/basket")],
     *[("nina", path) for path in ("/", f"/products/{SKU}", "/basket", "/checkout", "/orders", "/orders?status=placed")],
     *[("nina", f"/orders/{{{order}}}") for order in ("placed", "carried", "cancelled")],
     ("nina", "/orders/{placed}/edit"),
@@ -45,12 +45,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthori
 
 
 @pytest.fixture(scope="module")
-def numbers(shop: WebProcess) -> dict[str, int]:
+def numbers(shop: WebProcess) -> dict[str, int | str]:
     """What there is to be seen: orders in several states, and a conversation."""
     nina = shop.customer("nina", address=ADDRESS, name="Nina Ross", email="nina@post.example")
     shop.customer("newt").close()
     staff = {name: shop.staff(name, role) for name, role in (("anke", "agent"), ("cord", "courier"), ("adam", "admin"))}
-    found = {name: nina.order((SKU, 1), key=name)["order"] for name in ("placed", "carried", "cancelled")}
+    found: dict[str, int | str] = {
+        name: nina.order((SKU, 1), key=name)["order"] for name in ("placed", "carried", "cancelled")
+    }
+    found["way_out"] = shop.way_out("nina", MailChoice.SUMMARIES)
     nina.delete(f"/api/orders/{found['cancelled']}").raise_for_status()
     for status, more in (("confirmed", {}), ("packed", {}), ("out_for_delivery", {"courier": "cord"})):
         advance(staff["anke"], found["carried"], status, **more)
@@ -64,7 +67,7 @@ def numbers(shop: WebProcess) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def people(shop: WebProcess, chromium: Chromium, numbers: dict[str, int]) -> dict[str, Visitor]:
+def people(shop: WebProcess, chromium: Chromium, numbers: dict[str, int | str]) -> dict[str, Visitor]:
     """One browser for each, through all their pages; who buys has something in the basket."""
     found = {}
     for name in dict.fromkeys(who for who, _ in PAGES):
@@ -80,7 +83,7 @@ def people(shop: WebProcess, chromium: Chromium, numbers: dict[str, int]) -> dic
 
 
 @pytest.mark.parametrize(("who", "path"), PAGES)
-def test_page(people: dict[str, Visitor], numbers: dict[str, int], who: str, path: str) -> None:
+def test_page(people: dict[str, Visitor], numbers: dict[str, int | str], who: str, path: str) -> None:
     visitor = people[who]
     page = visitor.page
     page.emulate_media(color_scheme="light")
