@@ -1,4 +1,5 @@
 # make run    a shop on port 5555 and https://localhost:8443, with certificates, a sample catalog and a first customer
+#             elsewhere: make run LISTEN=127.0.0.1:15555 WEB=127.0.0.1:18443; without the web: make run WEB=
 # make test   the whole suite     make check   format, lint, types, imports, shell     make clean   (keeps certs/ and run/)
 # make bench  the service beside its peers, into benchmarks/results.md (a quarter of an hour)     make bench-quick   in two minutes
 PYTHON ?= python3
@@ -47,7 +48,7 @@ run: $(VENV)/.installed-server
 	  '  securedelivery profile set --server localhost:$(lastword $(subst :, ,$(LISTEN))) --ca certs/ca.crt --crl certs/crl.pem \' \
 	  '      --cert certs/clients/alice.crt --key certs/clients/alice.key' \
 	  '  securedelivery catalog graphics' \
-	  '  securedelivery order place GPU-NV-4070S --address "1 Analytical Row, London"' ''
+	  '  securedelivery order place GPU-NV-4070S:1 --address "1 Analytical Row, London"' ''
 	@test -z '$(WEB)' || printf '%s\n' 'In a browser that believes in certs/ca.crt (docs/web.md says how; others warn):' '' \
 	  '  https://localhost:$(lastword $(subst :, ,$(WEB)))' ''
 	@exec $(BIN)/securedelivery serve --listen $(LISTEN) --database sqlite:///$(RUN)/shop.db \
