@@ -187,6 +187,8 @@ class _Guard:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 await (_TWO_LENGTHS if _has_two_lengths(scope) else self._app)(scope, receive, secured)
+        except asyncio.CancelledError:  # the server stops, and has waited for it
+            scope["state"][CONNECTION].abort()
         except Exception as error:  # noqa: BLE001 -- uvicorn would tell of it in its own way
             late = isinstance(error, TimeoutError)
             refusal = _TOO_LATE if late else self._desk.api.incident(error, f"{scope['method']} {scope['path']}")

@@ -50,7 +50,7 @@ class WebDoor:
             settings.shop.name,
             settings.shop.currency,
             settings.rewards,
-            None if web.public_url is None else web.public_url.rstrip("/"),
+            None if web.public_url is None else _origin(web.public_url),
             __version__,
         )
         submit_call = socket_door.submit_call
@@ -88,3 +88,8 @@ class WebDoor:
 
     def _standing(self, certificate: Certificate) -> str | None:
         return self._socket_door.security.policy.trust.standing(certificate.leaf, datetime.now(UTC))
+
+
+def _origin(url: str) -> str:
+    """As browsers write it (RFC 6454, section 6.2)."""
+    return url.rstrip("/").lower().removesuffix(":443")

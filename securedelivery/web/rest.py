@@ -235,6 +235,6 @@ def chosen(request: Request, ways: Mapping[str, Way]) -> Way:
     """What a path has for the request's verb. Raises HttpRefusal where it has nothing."""
     way = ways.get("GET" if request.method == "HEAD" else request.method)
     if way is None:
-        verbs = ", ".join(sorted(ways))
+        verbs = ", ".join(sorted({*ways, "HEAD"} if "GET" in ways else ways))
         raise HttpRefusal("method_not_allowed", f"{request.method} is not for this path: {verbs}", {"Allow": verbs})
     return way

@@ -110,7 +110,8 @@ class WebServer:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=ENDING_SECONDS,
         )
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # every stranger's nonsense would be a warning
+        # What strangers send would be warnings and errors with tracebacks; of bugs app.py and live.py tell.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         server = _Uvicorn(
             config,
             limits=self._limits,

@@ -273,7 +273,7 @@ def test_the_history_of_a_chat_goes_on_behind_a_sequence(web: WebStage) -> None:
 def test_a_path_says_which_verbs_it_has(rosa: Browser) -> None:
     answer = rosa.put("/api/orders", json={})
     assert (answer.status_code, problem(answer)["reason"]) == (405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 def test_a_verb_that_is_none(rosa: Browser) -> None:

@@ -403,3 +403,32 @@ def test_that_its_own_certificate_ends_is_told(tmp_path: Path, capsys: pytest.Ca
     stage = WebStage(tmp_path, authority, web={"certificate": str(certificate), "key": str(key)})
     stage.close()
     assert "the web's certificate ends soon" in capsys.readouterr().out
+
+
+def test_the_end_waits_so_long_and_says_nothing_of_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(module, "ENDING_SECONDS", 1)
+    stage = WebStage(tmp_path, CertificateAuthority())
+    line = opened(stage)
+    line.sendall(b"POST /api/session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+    assert stage.client().get("/api/system").status_code == 200
+    stage.close()
+    wait_until_closed(line)
+    line.close()
+    said = capsys.readouterr()
+    assert "Traceback" not in caplog.text + said.out + said.err
+
+
+@pytest.mark.parametrize("url", ["https://Shop.Example:443", "https://shop.example/"])
+def test_a_public_url_is_compared_as_browsers_write_it(tmp_path: Path, url: str) -> None:
+    stage = WebStage(tmp_path, CertificateAuthority(), web={"public_url": url})
+    try:
+        body = {"username": "ada", "password": "correct horse 7"}
+        answer = stage.client().post("/api/accounts", json=body, headers={"Origin": "https://shop.example"})
+        assert answer.status_code == 201
+    finally:
+        stage.close()

@@ -7,6 +7,7 @@ import { connection } from "./live.js";
 
 const COOKIE = "__Host-chat-read";
 const KEPT = 31_536_000; // seconds
+const RECENT = 50; // messages
 
 const link = document.querySelector("[data-unread]");
 const user = link?.dataset.unread;
@@ -48,13 +49,18 @@ function readMark() {
   return Number.isSafeInteger(number) ? number : null;
 }
 
-/** What was said before this browser came counts as read: years of it need not come for a number. */
+/**
+ * A browser that has never shown the chat does not know what has been read: what the shop has said since one's own last
+ * word has not, as far as it is recent. Years of it need not come for a number.
+ */
 async function beginHere(live) {
   try {
     const { last } = await live.request("chat.history", { after: Number.MAX_SAFE_INTEGER, limit: 1 });
+    const { items } = await live.request("chat.history", { after: Math.max(0, last - RECENT), limit: RECENT });
     live.follow(last);
     newest = Math.max(newest, last);
-    markRead(last);
+    const own = items.findLastIndex((message) => message.sender === user);
+    if (document.querySelector("[data-chat]") === null) show(items.length - 1 - own);
   } catch {
     // The next connection tries again.
   }
