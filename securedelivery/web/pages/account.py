@@ -59,7 +59,10 @@ async def _change(desk: Desk, visit: Visit, part: str, method: str, params: dict
     try:
         await desk.call(visit, method, params)
     except Refusal as refusal:
-        return await _page(desk, visit, part, Errors.of(refusal))
+        errors = Errors.of(refusal)
+        if part == "password" and refusal.reason is Reason.BAD_CREDENTIALS:
+            errors = Errors.at("old_password", errors.general, errors.status)
+        return await _page(desk, visit, part, errors)
     return redirect(f"/account?done={part}#{part}")
 
 

@@ -65,7 +65,10 @@ async def join(desk: Desk, visit: Visit) -> Response:
     try:
         await desk.call(visit, "account.create", given)
     except Refusal as refusal:
-        return _join(desk, visit, Errors.of(refusal), typed)
+        errors = Errors.of(refusal)
+        if refusal.reason is Reason.USERNAME_TAKEN:
+            errors = Errors.at("username", errors.general, errors.status)
+        return _join(desk, visit, errors, typed)
     return _onwards(visit)
 
 

@@ -13,7 +13,7 @@ from web.browser.process import PASSWORD, Api, MailChoice, WebProcess
 
 def logged_out(page: Any) -> Any:
     """What stands on every page for who is not logged in."""
-    return page.get_by_role("navigation", name="Yours").get_by_role("link", name="Log in")
+    return page.get_by_role("banner").get_by_role("link", name="Log in")
 
 
 def test_an_account_is_opened_and_left_and_entered_again(visit: Visit, name: str) -> None:

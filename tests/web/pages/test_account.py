@@ -100,7 +100,7 @@ def test_a_password_that_does_not_do(web: WebStage, old: str, new: str, status: 
     name = f"bea-{status}-{len(old)}-{len(new)}"
     browser = web.customer(name)
     page = Reading(browser.submit("/account/password", old_password=old, new_password=new), status)
-    assert said in (page.alert() if status == 401 else page.error("new_password"))
+    assert said in (page.error("old_password" if status == 401 else "new_password"))
     assert page.forms["/account/password"].fields["new_password"] == ""
 
 

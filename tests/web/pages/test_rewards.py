@@ -11,7 +11,7 @@ from securedelivery.web.pages import rewards
 def test_nothing_yet(web: WebStage) -> None:
     page = Reading(web.customer("gerd").get("/rewards"))
     assert "0 points" in page.text
-    assert "5 more orders to silver" in page.text
+    assert "5 more orders to Silver" in page.text
     progress = page.find("progress")
     assert (progress.get("value"), progress.get("max")) == ("0", "5")
     assert "No points yet" in page.text
@@ -26,7 +26,7 @@ def test_points_of_orders(web: WebStage) -> None:
     # Five orders of 99 points as bronze, one more as silver: 99 x 1.25.
     assert "618 points" in page.text
     assert "EUR 30.90" in page.text
-    assert "9 more orders to gold" in page.text
+    assert "9 more orders to Gold" in page.text
     progress = page.find("progress")
     assert (progress.get("value"), progress.get("max")) == ("1", "10")
     rows = [row.text for row in page.all("li", class_="order-row")]
