@@ -661,8 +661,8 @@ class Peer:
 
     def recheck(self) -> None:
         """Hold both certificates against the clock and the revocation list in force; end what does not stand."""
-        if self._stage is not _OPEN:
-            return  # it is looked at when it opens, or ends anyway
+        if self._stage in (Stage.LINGER, Stage.GONE):
+            return  # all has been said, and its TLS may not even have begun
         trust, now = self._server.security.policy.trust, datetime.now(UTC)
         for leaf in self._leaves():
             slug = trust.standing(leaf, now)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 
@@ -38,7 +39,6 @@ _ABSOLUTE = re.compile(r"https?://[^/?#]*(/.*)?", re.ASCII | re.DOTALL | re.IGNO
 
 API = "/api/"
 LIVE = "/api/chat/live"
-VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def build(desk: Desk, live: Live) -> ASGIApp:
@@ -56,9 +56,8 @@ def build(desk: Desk, live: Live) -> ASGIApp:
     for page in pages:
         pages_by_path[page.path] |= dict.fromkeys(page.verbs, page)
     door = _Door(desk)
-    # Every verb, so that each path itself says which it has.
-    routes += [StarletteRoute(path, partial(door.api, ways), methods=VERBS) for path, ways in by_path.items()]
-    routes += [StarletteRoute(path, partial(door.page, ways), methods=VERBS) for path, ways in pages_by_path.items()]
+    routes += [StarletteRoute(path, _Endpoint(partial(door.api, ways))) for path, ways in by_path.items()]
+    routes += [StarletteRoute(path, _Endpoint(partial(door.page, ways))) for path, ways in pages_by_path.items()]
     handlers = {HTTPException: door.nowhere}
     app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
     app.router.redirect_slashes = False  # an address has one form
@@ -134,9 +133,7 @@ class _Door:
         return self._desk.page(visit, "error", status=status, message=message)
 
     async def nowhere(self, request: Request, error: HTTPException) -> Response:
-        """What no route has, or not this verb."""
-        if request.method not in VERBS and request.method != "HEAD":
-            return problem(HttpRefusal("not_implemented", f"no address has the verb {request.method[:20]}"))
+        """What no route has, or no static file for this verb."""
         if request.url.path == LIVE:
             return problem(HttpRefusal("upgrade_required", "this is a WebSocket: wss", {"Upgrade": "websocket"}))
         if request.url.path.startswith(API):
@@ -150,6 +147,17 @@ class _Door:
         response.headers.update(error.headers or {})
         visit.finish(response)
         return response
+
+
+class _Endpoint:
+    """Gets every verb, also those that nobody has heard of: the path itself says which it has."""
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Response]]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 class _Static(StaticFiles):

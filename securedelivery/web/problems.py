@@ -32,7 +32,6 @@ HTTP_REASONS = {
     "upgrade_required": 426,
     "unsupported_media_type": 415,
     "precondition_required": 428,
-    "not_implemented": 501,
 }
 """What only HTTP refuses for, with the status."""
 

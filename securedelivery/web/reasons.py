@@ -98,7 +98,6 @@ EXPLAINED: dict[str, Explained] = {
         "An account whose order is on its way cannot be deleted.", "Wait for the delivery, or cancel the order."
     ),
     "upgrade_required": Explained("There is a WebSocket here, and nothing else.", "Open it as one: wss, not https."),
-    "not_implemented": Explained("No address has this verb.", "Take one of those on this page."),
     "content_too_large": Explained("The body is larger than a request may be.", "Send less at once."),
     "unsupported_media_type": Explained("A body came that is not declared as JSON.", "Content-Type: application/json"),
     "rate_limited": Explained(

@@ -74,6 +74,7 @@ def test_nobody_is_looked_at_after_a_logout(stage: Stage, clients: list[Client])
     before = stage.application.effects.count("review")
     clients[0].call("session.logout")
     stage.server.review(2)
+    stage.wait_idle()  # what is posted may come behind what a socket has brought
     assert clients[2].is_served()
     assert stage.application.effects.count("review") == before + 1
 

@@ -14,6 +14,7 @@ from securedelivery.application import Running, Shop
 from securedelivery.config import DatabaseSettings, ServerSettings, Settings
 from securedelivery.model import Cents, Role
 from securedelivery.service.catalog import ProductEntry
+from securedelivery.store.engine import Database
 from securedelivery.web.settings import WebSettings
 
 PASSWORD = "correct horse 7"
@@ -56,6 +57,8 @@ class WebStage:
         )
         self.settings = msgspec.structs.replace(settings, **(changes or {}))
         self._stack = ExitStack()
+        # A server has a child make its database, before its first thread; here are threads of other stages.
+        Database.open(self.settings.database.url).close()
         self.shop = self._stack.enter_context(Shop(self.settings, serving=True))
         for product in PRODUCTS:
             self.shop.catalog.put(None, product)

@@ -278,7 +278,8 @@ def test_a_path_says_which_verbs_it_has(rosa: Browser) -> None:
 
 def test_a_verb_that_is_none(rosa: Browser) -> None:
     answer = rosa.request("FOO", "/api/orders")
-    assert (answer.status_code, problem(answer)["reason"]) == (501, "not_implemented")
+    assert (answer.status_code, problem(answer)["reason"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
 def test_a_websocket_is_asked_for_as_one(rosa: Browser) -> None:

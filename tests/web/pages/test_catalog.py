@@ -31,7 +31,7 @@ def test_first_page_has_the_parts_by_kind(web: WebStage) -> None:
     names = [one.text for one in page.all("h2") if one.get("class") == "kind-name"]
     assert names[:3] == ["Graphics cards", "Processors", "Memory"]
     assert names[-1] == "More parts"
-    assert page.links()["Graphics cards1 parts"] == "#graphics"
+    assert page.links()["Graphics cards1 part"] == "#graphics"
     assert page.links()["Memory"] == "/products/RAM-1"
     assert page.find("button", value="RAM-1").get("aria-label") == "Add Memory to the basket"
     assert page.find("button", value="RAM-1").get("form") == page.find("form", action="/basket").get("id")
