@@ -134,7 +134,10 @@ async def delete(desk: Desk, visit: Visit) -> Response:
     try:
         await desk.call(visit, "account.delete", {"password": visit.form.raw("password") or None})
     except Refusal as refusal:
-        return await _delete_page(desk, visit, Errors.of(refusal), refusal.reason is Reason.OPEN_ORDERS)
+        errors = Errors.of(refusal)
+        if refusal.reason is Reason.BAD_CREDENTIALS:
+            errors = Errors.at("password", errors.general, errors.status)
+        return await _delete_page(desk, visit, errors, refusal.reason is Reason.OPEN_ORDERS)
     await desk.call(visit, "account.logout")  # the browser is to forget, too
     return desk.page(visit, "deleted")
 

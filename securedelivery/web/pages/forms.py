@@ -13,6 +13,9 @@ UNPROCESSABLE = 422
 MAX_DIGITS = 15  # whatever has more is too large for every field, and stays an integer that JSON bears
 
 _PATH = re.compile(r"(?:[a-z_]+|[0-9]+)(?:\.[a-z_]+|\.[0-9]+)*: expected ")
+_NEEDED = {"address": "Write where it is to go."}
+"""What to do about a field that was left empty."""
+
 _BOUND = re.compile(r"`int` (<=|>=) ([0-9]+)")
 
 
@@ -48,7 +51,7 @@ class Errors(NamedTuple):
         if refusal.reason is Reason.INVALID_PARAMS:
             field = str(refusal.data.get("path", "")).removeprefix("/").replace("/", ".")
             if field:
-                return cls.at(field, _remedy(refusal.message))
+                return cls.at(field, _remedy(refusal.message, field))
             return cls(general=_remedy(refusal.message), status=UNPROCESSABLE)
         words, way = _words(refusal)
         return cls(general=words, way=way, status=status)
@@ -86,7 +89,7 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}{'' if text[-1] in '.!?' else '.'}"
 
 
-def _remedy(message: str) -> str:
+def _remedy(message: str, of: str = "") -> str:
     """Of `address: expected at most 500 characters`, what to do."""
     found = _PATH.match(message)
     if found is None:
@@ -94,7 +97,7 @@ def _remedy(message: str) -> str:
         return sentence(rest if re.fullmatch(r"[a-z_]+|[0-9]+", field) and rest else message)
     wanted = message[found.end() :]
     if wanted.startswith("at least 1 "):
-        return "Something is needed here."
+        return _NEEDED.get(of, "Something is needed here.")
     if bound := _BOUND.fullmatch(wanted):
         wanted = f"{'at most' if bound[1] == '<=' else 'at least'} {int(bound[2]):,}"
     return f"Make it {wanted}."

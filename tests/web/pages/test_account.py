@@ -178,7 +178,7 @@ def test_deleting(web: WebStage) -> None:
     for word in ("for ever", "accounting", "name"):
         assert word in page.text
     wrong = Reading(browser.submit("/account/delete", password="wrong wrong"), 401)
-    assert "not the account's password" in wrong.alert()
+    assert "not the account's password" in wrong.error("password")
     answer = browser.submit("/account/delete", password=PASSWORD)
     page = Reading(answer)
     assert "deleted" in page.text

@@ -7,7 +7,7 @@ from securedelivery.web.pages.forms import NO_ERRORS, Errors, Fields, number, se
 
 PARAMS = [
     ("/address", "address: expected at most 500 characters", "address", "Make it at most 500 characters."),
-    ("/address", "address: expected at least 1 characters", "address", "Something is needed here."),
+    ("/address", "address: expected at least 1 characters", "address", "Write where it is to go."),
     ("/lines", "lines: expected at least 1 entries", "lines", "Something is needed here."),
     ("/lines/0/quantity", "quantity: expected `int` <= 10000", "lines.0.quantity", "Make it at most 10,000."),
     ("/lines/0/quantity", "quantity: expected `int` >= 1", "lines.0.quantity", "Make it at least 1."),

@@ -178,7 +178,7 @@ def test_no_address(web: WebStage, part: str) -> None:
     fields = page.forms["/checkout"].fields
     assert fields["address"] == ""
     page = Reading(place(browser, fields), 422)
-    assert page.error("address").endswith("Something is needed here.")
+    assert page.error("address").endswith("Write where it is to go.")
     assert page.alert() == "Nothing has been changed yet: see what is marked below."
     page = Reading(place(browser, fields, address="x" * 501), 422)
     assert page.error("address").endswith("Make it at most 500 characters.")
@@ -499,7 +499,7 @@ def test_no_address_any_more(regular: Browser, part: str) -> None:
     number = ordered(regular, {part: 1})
     lines, fields = edit_fields(Reading(regular.get(f"/orders/{number}/edit")))
     page = Reading(save(regular, number, lines, fields, address=" \r\n "), 422)
-    assert page.error("address") == "Something is needed here."
+    assert page.error("address") == "Write where it is to go."
 
 
 def test_the_order_changed_meanwhile(regular: Browser, part: str) -> None:
